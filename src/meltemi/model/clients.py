@@ -1,0 +1,98 @@
+"""Who is meant by "the client": the classes of proxies that see the mesh alike, and predicates over them.
+
+Configuration is made once for all clients it is the same for. An `Audience` is such a class of clients; `Clients` says
+which of them a piece of configuration is for. Whatever depends on the client does so through these two and nothing else.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from meltemi.base.labels import LabelSet
+from meltemi.base.refs import Ref
+
+
+class ProxyKind(enum.StrEnum):
+    """What a proxy does: it stands beside a workload, or at the edge of the mesh."""
+
+    SIDECAR = "sidecar"
+    GATEWAY = "router"
+
+
+class Locality(msgspec.Struct, frozen=True, order=True, gc=False):
+    """Where something runs: region, zone and sub-zone; an empty part means that it is not known."""
+
+    region: str = ""
+    zone: str = ""
+    subzone: str = ""
+
+
+class Visibility(msgspec.Struct, frozen=True):
+    """The namespaces that may see something (Istio's `exportTo`). `namespaces` is None where all may."""
+
+    namespaces: frozenset[str] | None = None
+
+    def includes(self, namespace: str) -> bool:
+        """Whether clients of that namespace may see it."""
+        return self.namespaces is None or namespace in self.namespaces
+
+
+EVERYWHERE = Visibility()
+
+
+class EgressHost(msgspec.Struct, frozen=True, order=True):
+    """An entry of Sidecar `egress.hosts`, split: a namespace (`*` any) and a host, which may be a wildcard."""
+
+    namespace: str
+    host: str
+
+
+class Scope(msgspec.Struct, frozen=True):
+    """What a client may call: the hosts of its Sidecar resource, or None for all that is exported to it.
+
+    `outbound_registry_only` is None where the mesh-wide setting holds.
+    """
+
+    egress: tuple[EgressHost, ...] | None = None
+    outbound_registry_only: bool | None = None
+    ref: Ref | None = None
+
+
+class Audience(msgspec.Struct, frozen=True):
+    """A class of clients for whom all outbound configuration is the same.
+
+    `labels` holds only the labels that some rule about clients looks at (VirtualService `sourceLabels`, DestinationRule
+    `workloadSelector`).
+    """
+
+    key: str
+    kind: ProxyKind
+    namespace: str
+    labels: LabelSet = LabelSet()
+    scope: Scope = Scope()
+    locality: Locality = Locality()
+    network: str = ""
+    cluster: str = ""
+
+
+class Clients(msgspec.Struct, frozen=True):
+    """A predicate over audiences: kinds of proxy, namespaces, labels, or a list of audiences by key. None means any."""
+
+    kind: ProxyKind | None = None
+    namespaces: frozenset[str] | None = None
+    labels: LabelSet = LabelSet()
+    audiences: frozenset[str] | None = None
+
+    def includes(self, audience: Audience) -> bool:
+        """Whether that class of clients is meant."""
+        return (
+            (self.kind is None or self.kind is audience.kind)
+            and (self.namespaces is None or audience.namespace in self.namespaces)
+            and (self.audiences is None or audience.key in self.audiences)
+            and audience.labels.contains(self.labels)
+        )
+
+
+ANYONE = Clients()
