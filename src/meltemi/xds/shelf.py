@@ -1,0 +1,240 @@
+"""What each class of clients gets, name by name, and what was found to be poison.
+
+The pipeline makes offers; a `Shelf` holds the resources that one audience (or one view) is given under each name. A
+change of an offer is compared shelf by shelf, so that only classes of clients for whom something really differs hear
+of it. The number of shelves is the number of audiences and views, not of proxies.
+
+A resource that Envoy rejects is put in quarantine: the shelf falls back to the last resource of that name which some
+proxy accepted, for proxies that connect later too, until the users' objects give another one. A rejection counts for
+the shelf it came from only, so that a proxy that lies can harm none but its own class.
+
+Invariant: `Shelf.lookup` is the whole truth about what a proxy of that class should hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Iterable, Mapping
+
+import msgspec
+
+from meltemi.base import hosts
+from meltemi.envoy.resource import VIRTUAL_HOST, Offer, Resource
+from meltemi.model.clients import Audience
+
+Name = tuple[str, str]  # type URL and resource name
+
+
+class Rejection(msgspec.Struct, frozen=True):
+    """A resource that Envoy refused, in Envoy's own words."""
+
+    resource: Resource
+    words: str
+
+
+class Change(msgspec.Struct, frozen=True):
+    """What one shelf holds under a name has changed. `old_version` is empty where there was nothing."""
+
+    shelf: str
+    type_url: str
+    name: str
+    old_version: str
+
+
+class Shelf:
+    """The resources that one class of clients gets."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self._held: dict[str, dict[str, Resource]] = {}
+        self._hosts: dict[str, dict[str, None]] = {}  # virtual host names by route configuration
+        self._trial: dict[Name, Resource | None] = {}  # not yet accepted by anyone -> what was before it
+        self.rejections: dict[Name, Rejection] = {}
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{url.rpartition('.')[2]} {len(held)}" for url, held in self._held.items())
+        return f"<Shelf {self.key}: {counts or 'empty'}, {len(self.rejections)} quarantined>"
+
+    def lookup(self, type_url: str, name: str) -> Resource | None:
+        """The resource to be held under that name, if any."""
+        return self._held.get(type_url, {}).get(name)
+
+    def names(self, type_url: str) -> Collection[str]:
+        """All names of a type, in no order that means anything."""
+        return self._held.get(type_url, {}).keys()
+
+    def types(self) -> Collection[str]:
+        """The types of which something is or was held."""
+        return self._held.keys()
+
+    def hosts_of(self, route_configuration: str) -> Collection[str]:
+        """The names of the virtual hosts that belong to a route configuration."""
+        return self._hosts.get(route_configuration, {}).keys()
+
+    def put(self, type_url: str, name: str, wanted: Resource | None) -> Change | None:
+        """Hold `wanted` under the name (None: nothing); what is in quarantine is not held again."""
+        key = (type_url, name)
+        held = self.lookup(type_url, name)
+        rejection = self.rejections.get(key)
+        if rejection is not None:
+            if wanted is not None and wanted.version == rejection.resource.version:
+                return None
+            del self.rejections[key]
+        if (held and held.version) == (wanted and wanted.version):
+            return None
+        if wanted is None:
+            self._trial.pop(key, None)
+        elif key not in self._trial:
+            self._trial[key] = held
+        return self._hold(key, wanted)
+
+    def accept(self, resource: Resource) -> None:
+        """Some proxy took it: from now on it is what to fall back to."""
+        if not self._trial:
+            return
+        key = (resource.type_url, resource.name)
+        if key in self._trial and self._is_held(resource):
+            del self._trial[key]
+
+    def reject(self, resource: Resource, words: str) -> Change | None:
+        """Some proxy refused it: fall back to the last good one, unless it has been replaced in the meantime."""
+        key = (resource.type_url, resource.name)
+        if not self._is_held(resource):
+            return None
+        self.rejections[key] = Rejection(resource, words)
+        return self._hold(key, self._trial.pop(key, None))
+
+    def _is_held(self, resource: Resource) -> bool:
+        held = self.lookup(resource.type_url, resource.name)
+        return held is not None and held.version == resource.version
+
+    def _hold(self, key: Name, resource: Resource | None) -> Change:
+        type_url, name = key
+        held = self._held.setdefault(type_url, {})
+        old = held.get(name)
+        if resource is None:
+            held.pop(name, None)
+        else:
+            held[name] = resource
+        if type_url == VIRTUAL_HOST:
+            siblings = self._hosts.setdefault(name.partition("/")[0], {})
+            if resource is None:
+                siblings.pop(name, None)
+            else:
+                siblings[name] = None
+        return Change(self.key, type_url, name, old.version if old else "")
+
+
+class Catalogue:
+    """All shelves, and the offers from which they are filled."""
+
+    def __init__(self) -> None:
+        self.shelves: dict[str, Shelf] = {}
+        self._audiences: dict[str, Audience] = {}
+        self._offers: dict[Hashable, Offer] = {}
+        self._by_name: dict[Name, tuple[Hashable, ...]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Catalogue: {len(self._offers)} offers on {len(self.shelves)} shelves>"
+
+    def shelf(self, key: str) -> Shelf:
+        """The shelf of an audience or a view; an empty one is put up where there was none."""
+        if key not in self.shelves:
+            self.shelves[key] = Shelf(key)
+        return self.shelves[key]
+
+    def update(
+        self, *, audiences: Mapping[str, Audience | None], offers: Mapping[Hashable, Offer | None]
+    ) -> list[Change]:
+        """Take in what one revision changed (None: gone) and tell what that means for each shelf."""
+        touched: dict[tuple[Name, str], None] = {}
+        for key, offer in offers.items():
+            touched.update(dict.fromkeys(self._take_in(key, offer)))
+        changes: list[Change | None] = []
+        for key, audience in audiences.items():
+            if audience is None:
+                self._audiences.pop(key, None)
+                self.shelves.pop(key, None)
+            else:
+                self._audiences[key] = audience
+                changes += self._fill(self.shelf(key), audience)
+        for name, view in touched:
+            if view:
+                changes.append(self.shelf(view).put(*name, self._wanted_by_view(name, view)))
+            else:
+                changes += [
+                    self.shelf(key).put(*name, self._wanted(name, audience))
+                    for key, audience in self._audiences.items()
+                    if key not in audiences
+                ]
+        return [change for change in changes if change is not None]
+
+    def drop_view(self, key: str) -> None:
+        """A view has no proxies any more."""
+        self.shelves.pop(key, None)
+
+    def _take_in(self, key: Hashable, offer: Offer | None) -> Iterable[tuple[Name, str]]:
+        """Replace one offer; yields the names that may have changed by it, and for which view ("": for audiences)."""
+        old = self._offers.pop(key, None)
+        if old is not None:
+            name = (old.type_url, old.name)
+            rest = tuple(other for other in self._by_name[name] if other != key)
+            if rest:
+                self._by_name[name] = rest
+            else:
+                del self._by_name[name]
+            yield name, old.view
+        if offer is not None:
+            self._offers[key] = offer
+            name = (offer.type_url, offer.name)
+            self._by_name[name] = (*self._by_name.get(name, ()), key)
+            yield name, offer.view
+
+    def _fill(self, shelf: Shelf, audience: Audience) -> Iterable[Change | None]:
+        """Bring a whole shelf up to date, for an audience that is new or has changed."""
+        held = {(url, name) for url in shelf.types() for name in shelf.names(url)}
+        names = dict.fromkeys(name for name, keys in self._by_name.items() if not self._offers[keys[0]].view)
+        names.update(dict.fromkeys(sorted(held - names.keys())))
+        return [shelf.put(*name, self._wanted(name, audience)) for name in names]
+
+    def _wanted(self, name: Name, audience: Audience) -> Resource | None:
+        """The resource that an audience should get: its own namespace's offer before others', then by the offer's key."""
+        offers = [(key, self._offers[key]) for key in self._by_name.get(name, ())]
+        offers = [(key, offer) for key, offer in offers if not offer.view and sees(audience, offer)]
+        if len(offers) > 1:
+            offers.sort(key=lambda pair: (not _is_own(audience, pair[1]), repr(pair[0])))
+        for _, offer in offers:
+            if (resource := offer.choose(audience)) is not None:
+                return resource
+        return None
+
+    def _wanted_by_view(self, name: Name, view: str) -> Resource | None:
+        for key in self._by_name.get(name, ()):
+            offer = self._offers[key]
+            if offer.view == view and offer.variants:
+                return offer.variants[0].resource
+        return None
+
+
+def sees(audience: Audience, offer: Offer) -> bool:
+    """Whether an audience sees one of the services that an offer is about: exported to it, and within its scope.
+
+    Source: Istio `exportTo`, and Sidecar `egress.hosts`.
+    """
+    if not offer.seen:
+        return True
+    egress = audience.scope.egress
+    return any(
+        service.visibility.includes(audience.namespace)
+        and (
+            egress is None
+            or any(
+                entry.namespace in ("*", service.namespace) and hosts.matches(entry.host, service.host)
+                for entry in egress
+            )
+        )
+        for service in offer.seen
+    )
+
+
+def _is_own(audience: Audience, offer: Offer) -> bool:
+    return any(service.namespace == audience.namespace for service in offer.seen)
