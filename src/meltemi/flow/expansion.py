@@ -37,25 +37,24 @@ class PerRowMany(PerRow):
     def take(self, key: Hashable, result: Any, problems: list[Problem]) -> bool:
         before = self.made.get(key, {})
         made: dict[Hashable, Any] = {}
-        filed: dict[tuple[Hashable, Hashable], tuple[Values, ...]] = {}
-        equal = True
         for name, row in many(result, problems):
-            if name in made:
-                if made[name] != row:
-                    problems.append(self._conflict(key, name, key))
-                continue
+            if name not in made:
+                made[name] = row
+            elif made[name] != row:
+                problems.append(self._conflict(key, name, key))
+        filed: dict[tuple[Hashable, Hashable], tuple[Values, ...]] = {}
+        equal = len(made) == len(before)
+        for name, row in made.items():
             old = before.get(name)
             if old is not None and (old is row or old == row):
                 made[name] = old
             else:
                 filed[key, name] = self.store.file(row)
-                made[name] = row
                 equal = False
-        self._filed.update(filed)
-        if equal and len(made) == len(before):
-            return True
-        self._claim(key, before, made)
-        return False
+        if not equal:
+            self._filed.update(filed)
+            self._claim(key, before, made)
+        return equal
 
     def discard(self, key: Hashable) -> None:
         before = self.made.get(key)

@@ -97,7 +97,9 @@ class Graph:
         self, name: str, transform: Callable[..., Iterator[W | Problem]], reads: Using, /
     ) -> Table[tuple[()], W]: ...
     @overload
-    def single(self, name: str, transform: Callable[..., W | None], reads: Using, /) -> Table[tuple[()], W]: ...
+    def single(
+        self, name: str, transform: Callable[..., W | None], reads: Using = NOTHING, /
+    ) -> Table[tuple[()], W]: ...
     def single(self, name: str, transform: Callable[..., Any], reads: Using = NOTHING, /) -> Table[tuple[()], Any]:
         """A table with one row, or none, under the key `()`."""
         store: Store[tuple[()], Any] = Store({})

@@ -20,6 +20,7 @@ from meltemi.flow.errors import DeclarationError
 if TYPE_CHECKING:
     from meltemi.flow.table import Table
 
+_ENGINE = "meltemi.flow"
 _BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -99,6 +100,7 @@ def many(result: Any, problems: list[Problem]) -> Iterator[tuple[Any, Any]]:
             problems.append(item)
             continue
         key, row = item
+        hash(key)
         if row is None:
             raise ValueError(f"the transform yielded None as the row of {key!r}")
         yield key, row
@@ -122,7 +124,15 @@ def failure(table: str, key: Hashable, row: object, error: Exception) -> Problem
 
 
 def _place(error: Exception) -> str:
+    """The line that raised; of those on the way, the innermost that is not the engine's own."""
+    place, own = "unknown place", True
     trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
+    while trace is not None:
+        frame = trace.tb_frame
+        if not str(frame.f_globals.get("__name__", "")).startswith(_ENGINE):
+            own = False
+            place = f"{PurePath(frame.f_code.co_filename).name}:{trace.tb_lineno}"
+        elif own:
+            place = f"{PurePath(frame.f_code.co_filename).name}:{trace.tb_lineno}"
         trace = trace.tb_next
-    return f"{PurePath(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else "unknown place"
+    return place
