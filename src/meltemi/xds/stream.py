@@ -21,6 +21,7 @@ Source: the xDS protocol ("Incremental xDS"), and Envoy's `DeltaSubscriptionStat
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
@@ -405,12 +406,4 @@ def named_in(words: str, names: Collection[str]) -> set[str]:
 
     Envoy writes `Error adding/updating listener(s) <name>: <reason>, <name>: <reason>` (clusters alike).
     """
-    found = {name for name in names if f"{name}: " in words or words.endswith(name)}
-    # A name that is the tail of another one is named only if it stands by itself.
-    return {
-        name
-        for name in found
-        if not any(
-            name != other and other.endswith(name) and words.count(name) == words.count(other) for other in found
-        )
-    }
+    return {name for name in names if re.search(rf"(?:^|[\s,'\"]){re.escape(name)}(?:['\"\s,:]|$)", words)}
