@@ -29,6 +29,7 @@ from meltemi.flow.statistics import Statistics, TableStatistics
 from meltemi.flow.store import RESERVED, Store
 from meltemi.flow.table import Table
 from meltemi.flow.transform import NOTHING, Using, check_signature
+from meltemi.flow.union import Union
 from meltemi.flow.view import View
 
 K = TypeVar("K")
@@ -166,6 +167,15 @@ class Graph:
             raise DeclarationError(f"table {name!r}: {primary!r} has no index {index!r} to gather by")
         rule = PerBucket(primary.name, primary.store, index, *self._declared(name, transform, 2, reads, store))
         return self._add(Table(name, store, rule, self._ledger, primary, reads))
+
+    def union(self, name: str, /, *tables: Table[K, V], **indexes: Callable[[V], object]) -> Table[K, V]:
+        """A table with the rows of several. Where they share a key, the row of the table named first stands."""
+        store: Store[K, V] = Store(self._checked(name, indexes))
+        parts = {self._own(name, table).name: table for table in tables}
+        views: dict[str, View[Any, Any]] = {part: View(part, table.store) for part, table in parts.items()}
+        stores = {part: table.store for part, table in parts.items()}
+        rule = Union(stores, name, _nothing, views, store, self._ledger)
+        return self._add(Table(name, store, rule, self._ledger, None, Using(parts)))
 
     # Commits
 
@@ -323,3 +333,7 @@ class Graph:
                 source.readers.append(table)
         self._tables[table.name] = table
         return table
+
+
+def _nothing() -> None:
+    """A union has no transform of its own."""

@@ -128,6 +128,9 @@ class Naive:
         """Every primary key of a table, a primary row to name in problems, and the call of the transform."""
         views = {alias: self._view(source) for alias, source in table.reads.tables.items()}
         rule: Any = table.rule
+        if table.kind == "union":
+            joined = {key: row for part in reversed(rule.parts) for key, row in self.rows[part].items()}
+            return [(key, row, partial(_same, row)) for key, row in joined.items()]
         transform = rule.transform
         if table.primary is None:
             return [((), None, partial(transform, **views))]
@@ -198,3 +201,7 @@ class Naive:
 
 def _itself(key: Hashable, row: Any) -> Rows:
     return {key: row}
+
+
+def _same(row: Any) -> Any:
+    return row
