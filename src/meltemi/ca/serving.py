@@ -1,0 +1,98 @@
+"""The control plane's own certificate: issued in the process, renewed before it ends, without a restart.
+
+gRPC asks for the certificate at every handshake, from a thread of its own. `ServingCertificate` answers with the one it
+has, or a new one once half of its life has passed. Invariant: the private key lives in this process only.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+import grpc
+import msgspec
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from meltemi.base.spiffe import SpiffeId
+from meltemi.ca.authority import Authority, private_pem
+
+SERVICE_ACCOUNT = "meltemi"
+DNS_NAMES = ("meltemi.istio-system.svc", "istiod.istio-system.svc")
+"""The names under which clients reach the control plane: its own, and the one that Istio's agents look for."""
+
+GRPC_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.so_reuseport", 0),
+)
+"""Options for every gRPC server that Envoys connect to: their keepalive pings (agent.bootstrap) are not abuse."""
+
+
+def control_plane_identity(trust_domain: str, namespace: str = "istio-system") -> SpiffeId:
+    """The identity that proxies and agents expect the control plane to prove."""
+    return SpiffeId(trust_domain, namespace, SERVICE_ACCOUNT)
+
+
+class ServerCertificate(msgspec.Struct, frozen=True):
+    """A key and chain in use, and when to replace them."""
+
+    key: bytes
+    chain: bytes
+    renew_at: datetime
+    not_after: datetime
+
+    def __repr__(self) -> str:
+        return f"<ServerCertificate until {self.not_after}>"
+
+
+class ServingCertificate:
+    """The current certificate of the control plane. Safe to use from any thread."""
+
+    def __init__(
+        self,
+        authority: Authority,
+        identity: SpiffeId,
+        clock: Callable[[], datetime],
+        *,
+        dns_names: Sequence[str] = DNS_NAMES,
+        ttl: timedelta = timedelta(hours=24),
+    ) -> None:
+        self._authority = authority
+        self._identity = identity
+        self._clock = clock
+        self._dns_names = tuple(dns_names)
+        self._ttl = ttl
+        self._lock = threading.Lock()
+        self._current = issue_for_server(authority, identity, self._dns_names, ttl, clock())
+
+    def current(self) -> ServerCertificate:
+        """The certificate to serve with, renewed first if it is due."""
+        now = self._clock()
+        with self._lock:
+            if now >= self._current.renew_at:
+                self._current = issue_for_server(self._authority, self._identity, self._dns_names, self._ttl, now)
+            return self._current
+
+    def credentials(self, *, require_client: bool) -> grpc.ServerCredentials:
+        """Credentials for a gRPC server: the renewed certificate from the next handshake on.
+
+        With `require_client` a peer must prove an identity that the mesh's roots vouch for; without, none is asked for.
+        """
+
+        def fetch() -> grpc.ServerCertificateConfiguration:
+            served = self.current()
+            roots = self._authority.trust_bundle.encode() if require_client else None
+            return grpc.ssl_server_certificate_configuration([(served.key, served.chain)], roots)
+
+        return grpc.dynamic_ssl_server_credentials(fetch(), fetch, require_client)
+
+
+def issue_for_server(
+    authority: Authority, identity: SpiffeId, dns_names: Sequence[str], ttl: timedelta, now: datetime
+) -> ServerCertificate:
+    """A fresh key with its certificate, to be renewed after half of its life."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    issued = authority.issue(key.public_key(), identity, ttl, now, dns_names)
+    chain = "".join(issued.chain[:-1]).encode()
+    return ServerCertificate(private_pem(key), chain, now + (issued.not_after - now) / 2, issued.not_after)
