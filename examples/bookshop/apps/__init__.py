@@ -1,0 +1,1 @@
+"""The bookshop: seven small programs that know nothing of the mesh they run in."""
