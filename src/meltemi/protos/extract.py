@@ -92,12 +92,13 @@ def scan(binary: Path) -> dict[str, bytes]:
 
 
 def _name(candidate: bytes) -> str:
-    """The file's name if the bytes are a FileDescriptorProto, empty otherwise."""
+    """The file's name if the bytes are a FileDescriptorProto that says more than its name, empty otherwise."""
     try:
         file = FileDescriptorProto.FromString(candidate)
     except DecodeError:
         return ""
-    return file.name if file.name.endswith(".proto") else ""
+    bare = FileDescriptorProto(name=file.name)
+    return file.name if file.name.endswith(".proto") and file != bare else ""
 
 
 def _end(data: mmap.mmap, start: int) -> int:

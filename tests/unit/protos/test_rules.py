@@ -42,7 +42,7 @@ def test_a_sound_message_breaks_no_rule() -> None:
 
 def test_every_broken_rule_is_told_with_its_path() -> None:
     cluster = Cluster(connect_timeout=Duration())
-    cluster.load_assignment.endpoints.add(load_balancing_weight={"value": 0})  # type: ignore[arg-type]
+    cluster.load_assignment.endpoints.add().load_balancing_weight.value = 0
     assert told(cluster) == [
         "name: value length must be at least 1 characters",
         "connect_timeout: value must be greater than 0s",
@@ -216,7 +216,7 @@ def test_what_envoy_accepts_breaks_no_rule(config: Config) -> None:
 
 
 def _validate(config: Config) -> str:
-    command = [envoy_path(), "--mode", "validate", "--log-level", "critical", "--config-yaml", json.dumps(config)]
+    command = [str(envoy_path()), "--mode", "validate", "--log-level", "critical", "--config-yaml", json.dumps(config)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     return done.stdout + done.stderr
 
