@@ -48,6 +48,13 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     network: str = ""
 
 
+class Placement(msgspec.Struct, frozen=True):
+    """The classes that one proxy belongs to: its view and its audience, by key. `key` in its table: the proxy's id."""
+
+    view: str
+    audience: str
+
+
 class InboundPort(msgspec.Struct, frozen=True):
     """A port on which a workload serves: the port of the process, and the service and service port it stands for."""
 

@@ -12,22 +12,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 
-import msgspec
-
 from meltemi.base.problems import Problem, Severity
 from meltemi.envoy.resource import SECRET, Offer, Resource
 from meltemi.model.clients import Audience
-from meltemi.model.proxies import Proxy
+from meltemi.model.proxies import Placement, Proxy
 from meltemi.xds.shelf import Catalogue, Change, Rejection, Shelf
 from meltemi.xds.stream import Ask, Clock, Outcome, Stream
 from meltemi.xds.vault import Vault
-
-
-class Placement(msgspec.Struct, frozen=True):
-    """The classes a proxy belongs to: its view and its audience, by key."""
-
-    view: str
-    audience: str
 
 
 class Layers:

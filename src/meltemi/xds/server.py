@@ -18,9 +18,9 @@ import grpc
 import grpc.aio
 
 from meltemi.base.spiffe import SpiffeId
-from meltemi.model.proxies import Proxy
+from meltemi.model.proxies import Placement, Proxy
 from meltemi.protos.envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest
-from meltemi.xds.hub import Connection, Hub, Placement
+from meltemi.xds.hub import Connection, Hub
 from meltemi.xds.metrics import METRICS
 from meltemi.xds.node import NotAllowedError, identify
 from meltemi.xds.stream import Response
