@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, OneofDescriptor
@@ -20,7 +20,7 @@ from meltemi.protos.constraints import Constraint, constraints, nanoseconds
 from meltemi.protos.google.protobuf.descriptor_pb2 import FieldOptions, MessageOptions, OneofOptions
 from meltemi.protos.messages import unpack
 from meltemi.protos.validate import validate_pb2
-from meltemi.protos.validate.validate_pb2 import FieldRules
+from meltemi.protos.validate.validate_pb2 import FieldRules, MapRules, RepeatedRules
 
 ANY = "google.protobuf.Any"
 DURATION = "google.protobuf.Duration"
@@ -37,7 +37,7 @@ class Violation(msgspec.Struct, frozen=True, order=True):
 
 
 def violations(message: Message) -> Iterator[Violation]:
-    """Every rule of Envoy's that the message or a part of it breaks, in the order of the fields' declaration.
+    """Every rule of Envoy's that the message or a part of it breaks, what is not set before what is.
 
     What is packed in an Any is checked too, unless it is of a type that Envoy's API has not got.
     """
@@ -70,9 +70,29 @@ Check = Callable[[Any, _Path, list[Violation]], None]
 """Adds to the list what is wrong with a value at a path."""
 
 
+class _Plan(NamedTuple):
+    """What to check in a message type: each field that is set, what must not be unset, which oneofs must be chosen.
+
+    `unset` gives the words for a field that is not set, and so has an empty value that breaks its rules.
+    """
+
+    set: dict[FieldDescriptor, Check]
+    unset: dict[FieldDescriptor, tuple[str, ...]]
+    oneofs: tuple[str, ...]
+
+
 def _check(message: Message, path: _Path, found: list[Violation]) -> None:
-    for check in _plan(message.DESCRIPTOR):
-        check(message, path, found)
+    plan = _plan(message.DESCRIPTOR)
+    fields = dict(message.ListFields())
+    for field, words in plan.unset.items():
+        if field not in fields:
+            found += [path.breaks(each, f".{field.name}") for each in words]
+    for field, value in fields.items():
+        if check := plan.set.get(field):
+            check(value, path.then(f".{field.name}"), found)
+    for oneof in plan.oneofs:
+        if message.WhichOneof(oneof) is None:
+            found.append(path.breaks("is required", f".{oneof}"))
 
 
 def _check_any(packed: Any, path: _Path, found: list[Violation]) -> None:
@@ -89,14 +109,19 @@ def _check_any(packed: Any, path: _Path, found: list[Violation]) -> None:
 
 
 @functools.cache
-def _plan(message: Descriptor) -> tuple[Check, ...]:
-    """The checks of a message type: of each field, then of each oneof that must be set."""
+def _plan(message: Descriptor) -> _Plan:
+    """The plan of a message type, made once."""
+    plan = _Plan({}, {}, tuple(oneof.name for oneof in message.oneofs if _is_required(oneof)))
     options = MessageOptions.FromString(message.GetOptions().SerializeToString())
     if options.Extensions[validate_pb2.disabled] or options.Extensions[validate_pb2.ignored]:
-        return ()
-    fields = (_field(field, _rules(field)) for field in message.fields)
-    oneofs = (_required_oneof(oneof) for oneof in message.oneofs if _is_required(oneof))
-    return (*(check for check in fields if check), *oneofs)
+        return plan._replace(oneofs=())
+    for field in message.fields:
+        rules = _rules(field)
+        if check := _field(field, rules):
+            plan.set[field] = check
+        if words := _when_unset(field, rules, check):
+            plan.unset[field] = words
+    return plan
 
 
 def _rules(field: FieldDescriptor) -> FieldRules:
@@ -108,101 +133,76 @@ def _is_required(oneof: OneofDescriptor) -> bool:
     return OneofOptions.FromString(oneof.GetOptions().SerializeToString()).Extensions[validate_pb2.required]
 
 
-def _required_oneof(oneof: OneofDescriptor) -> Check:
-    name = oneof.name
-
-    def check(message: Message, path: _Path, found: list[Violation]) -> None:
-        if message.WhichOneof(name) is None:
-            found.append(path.breaks("is required", f".{name}"))
-
-    return check
+def _when_unset(field: FieldDescriptor, rules: FieldRules, check: Check | None) -> tuple[str, ...]:
+    """What is wrong with a message in which the field is not set."""
+    if field.containing_oneof:  # It is asked for only by being chosen.
+        return ()
+    if field.has_presence:
+        kind = rules.WhichOneof("type")
+        required = rules.message.required or (kind and getattr(getattr(rules, kind), "required", False))
+        return ("value is required",) if required else ()
+    if check is None:
+        return ()
+    found: list[Violation] = []
+    check((() if field.is_repeated else field.default_value), _ROOT, found)
+    return tuple(violation.message for violation in found)
 
 
 def _field(field: FieldDescriptor, rules: FieldRules) -> Check | None:
-    """The check of one field of a message, or None if nothing can be wrong with it."""
-    if field.is_repeated:
-        entry = field.message_type if field.message_type and field.message_type.GetOptions().map_entry else None
-        return _map(field, entry, rules) if entry else _list(field, rules)
-    value = _value(field, rules)
-    # A member of a oneof is asked for only by its being chosen.
-    required = _must_be_set(rules) and field.containing_oneof is None
-    if value is None and not required:
-        return None
-    name, segment = field.name, f".{field.name}"
-
-    def check_present(message: Message, path: _Path, found: list[Violation]) -> None:
-        if message.HasField(name):
-            if value is not None:
-                value(getattr(message, name), path.then(segment), found)
-        elif required:
-            found.append(path.breaks("value is required", segment))
-
-    def check_always(message: Message, path: _Path, found: list[Violation]) -> None:
-        if value is not None:
-            value(getattr(message, name), path.then(segment), found)
-
-    return check_present if field.has_presence else check_always
+    """The check of a field's value, or None if nothing can be wrong with it."""
+    if not field.is_repeated:
+        return _value(field, rules)
+    if field.message_type and field.message_type.GetOptions().map_entry:
+        return _map(field.message_type, rules.map)
+    return _list(field, rules.repeated)
 
 
-def _must_be_set(rules: FieldRules) -> bool:
-    kind = rules.WhichOneof("type")
-    return rules.message.required or (kind is not None and getattr(getattr(rules, kind), "required", False))
-
-
-def _list(field: FieldDescriptor, rules: FieldRules) -> Check | None:
+def _list(field: FieldDescriptor, rules: RepeatedRules) -> Check | None:
     """The check of a repeated field: how many items, whether they differ, and each of them."""
-    given = rules.repeated
-    item = _value(field, given.items)
-    low, high = given.min_items, given.max_items if given.HasField("max_items") else None
-    unique, ignore_empty = given.unique, given.ignore_empty
-    if item is None and not low and high is None and not unique:
-        return None
-    name, segment = field.name, f".{field.name}"
+    count = _count(rules, rules.min_items, rules.max_items if rules.HasField("max_items") else None, "item(s)")
+    item, unique = _value(field, rules.items), rules.unique
 
-    def check(message: Message, path: _Path, found: list[Violation]) -> None:
-        items = getattr(message, name)
-        if not items and (ignore_empty or not low):
-            return
-        if len(items) < low:
-            found.append(path.breaks(f"value must contain at least {low} item(s)", segment))
-        if high is not None and len(items) > high:
-            found.append(path.breaks(f"value must contain no more than {high} item(s)", segment))
-        seen = []
+    def check_items(items: Any, path: _Path, found: list[Violation]) -> None:
+        seen = set()
         for index, value in enumerate(items):
             if unique and value in seen:
-                found.append(path.breaks("repeated value must contain unique items", f"{segment}[{index}]"))
+                found.append(path.breaks("repeated value must contain unique items", f"[{index}]"))
             elif unique:
-                seen.append(value)
+                seen.add(value)
             if item is not None:
-                item(value, path.then(f"{segment}[{index}]"), found)
+                item(value, path.then(f"[{index}]"), found)
 
-    return check
+    return _both(count, check_items if item or unique else None)
 
 
-def _map(field: FieldDescriptor, entry: Descriptor, rules: FieldRules) -> Check | None:
+def _map(entry: Descriptor, rules: MapRules) -> Check | None:
     """The check of a map: how many entries, each key, each value."""
-    given = rules.map
-    key = _value(entry.fields_by_name["key"], given.keys)
-    value = _value(entry.fields_by_name["value"], given.values)
-    low, high = given.min_pairs, given.max_pairs if given.HasField("max_pairs") else None
-    if key is None and value is None and not low and high is None:
-        return None
-    name, segment, ignore_empty = field.name, f".{field.name}", given.ignore_empty
+    count = _count(rules, rules.min_pairs, rules.max_pairs if rules.HasField("max_pairs") else None, "pair(s)")
+    keys = _value(entry.fields_by_name["key"], rules.keys)
+    values = _value(entry.fields_by_name["value"], rules.values)
 
-    def check(message: Message, path: _Path, found: list[Violation]) -> None:
-        entries = getattr(message, name)
-        if not entries and (ignore_empty or not low):
-            return
-        if len(entries) < low:
-            found.append(path.breaks(f"value must contain at least {low} pair(s)", segment))
-        if high is not None and len(entries) > high:
-            found.append(path.breaks(f"value must contain no more than {high} pair(s)", segment))
-        for each in sorted(entries):
-            place = path.then(f"{segment}[{each!r}]".replace("'", '"'))
-            if key is not None:
-                key(each, place, found)
-            if value is not None:
-                value(entries[each], place, found)
+    def check_entries(entries: Any, path: _Path, found: list[Violation]) -> None:
+        for key in sorted(entries):
+            place = path.then(f'["{key}"]')
+            if keys is not None:
+                keys(key, place, found)
+            if values is not None:
+                values(entries[key], place, found)
+
+    return _both(count, check_entries if keys or values else None)
+
+
+def _count(rules: RepeatedRules | MapRules, low: int, high: int | None, unit: str) -> Check | None:
+    if not low and high is None:
+        return None
+    ignore_empty = rules.ignore_empty
+
+    def check(collection: Any, path: _Path, found: list[Violation]) -> None:
+        count = len(collection)
+        if count < low and not (ignore_empty and not count):
+            found.append(path.breaks(f"value must contain at least {low} {unit}"))
+        if high is not None and count > high:
+            found.append(path.breaks(f"value must contain no more than {high} {unit}"))
 
     return check
 

@@ -108,7 +108,7 @@ def test_an_any_whose_bytes_are_not_its_type_is_told() -> None:
 
 def test_every_rule_of_the_whole_api_is_understood() -> None:
     def plans(message: Descriptor) -> Iterator[object]:
-        yield _plan(message)
+        yield any(_plan(message))
         for nested in message.nested_types:
             yield from plans(nested)
 
