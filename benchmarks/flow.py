@@ -241,7 +241,7 @@ class Mesh:
         return [Put(self.pods, key, pod)] if self.turn % 2 else [Remove(self.pods, key)]
 
     def a_namespace_of_50_services(self) -> list[Fact]:
-        name = f"team-{self.turn // 2 % 20}"
+        name = f"team-{self.turn // 2 % min(20, self.size // SERVICES_PER_NAMESPACE)}"
         labels = {"istio-injection": "enabled"} if self.turn % 2 else {}
         return [Put(self.namespaces, name, Namespace(name, LabelSet.of(labels)))]
 
