@@ -111,7 +111,7 @@ def enter_sandbox(machine: Callable[[Door], int]) -> Sandbox:
         _in_child(lambda: _keep(machine, inside, report))
     os.close(report)
     inside.close()
-    with open(news, "rb") as reader:
+    with os.fdopen(news, "rb") as reader:
         said = reader.read()
     if said != _READY:
         outside.close()
