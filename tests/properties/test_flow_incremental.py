@@ -135,10 +135,14 @@ def declare(specs: tuple[Spec, ...]) -> tuple[Graph, list[Table[Any, Any]]]:
     tables = list(inputs)
     for number, spec in enumerate(specs):
         name = f"{spec.kind}{number}"
+        primary = tables[spec.primary]
+        own = {**indexes, "weak": weak} if spec.weak_index else indexes
+        if spec.kind == "union":
+            others = (tables[table] for table, _ in spec.reads if tables[table].kind != "single")
+            tables.append(g.union(name, primary, *others, **own))
+            continue
         transform = transform_of(name, spec, tables)
         reads = using(**{f"v{index}": tables[table] for index, (table, _) in enumerate(spec.reads)})
-        own = {**indexes, "weak": weak} if spec.weak_index else indexes
-        primary = tables[spec.primary]
         if spec.kind == "single":
             tables.append(g.single(name, transform, reads))
         elif spec.kind == "derive":
@@ -157,7 +161,7 @@ def declarations(draw: st.DrawFn) -> tuple[Spec, ...]:
     for number in range(draw(st.integers(1, 5))):
         usable = [index for index, kind in enumerate(kinds) if kind != "single"]
         spec = Spec(
-            kind=draw(st.sampled_from(("derive", "expand", "gather", "single"))),
+            kind=draw(st.sampled_from(("derive", "expand", "gather", "single", "union"))),
             primary=draw(st.sampled_from(usable)),
             reads=tuple(draw(st.lists(st.tuples(st.integers(0, number + 1), st.sampled_from(READS)), max_size=3))),
             salt=draw(st.integers(0, 9)),
