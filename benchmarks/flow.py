@@ -1,9 +1,10 @@
 """What one change costs the engine in a large mesh, and that it costs the same in a small one.
 
 Run it: `python benchmarks/flow.py` (`--quick` for a short one). It builds two meshes with the same declarations, 1,000
-services with 5,000 pods and 5,000 services with 25,000, and a second small one that is the small side against itself.
-Every change is made in turn on each of them (A, B, A', A, B, A', ...). The figures are medians of wall time; the ratio
-says whether a change is flat, and is withheld if the small side differs from itself by more than a tenth.
+services with 5,000 pods and 5,000 services with 25,000 (one service more has a thousand pods, in each), and a second
+small one that is the small side against itself. Every change is made in turn on each of them (A, B, A', A, B, A', ...).
+The figures are medians of wall time; the ratio says whether a change is flat, and is withheld if the small side differs
+from itself by more than a tenth.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from meltemi.flow import Fact, Graph, Put, Remove, Table, View, using
 Key = tuple[str, str]
 NOISE = 0.10
 SERVICES_PER_NAMESPACE = 50
+WIDE = LabelSet.of({"app": "wide"})
 
 
 class Namespace(msgspec.Struct, frozen=True):
@@ -200,7 +202,15 @@ class Mesh:
             facts.extend(Put(self.pods, *self.pod(number, replica)) for replica in range(5))
             if number % 5 == 0:
                 facts.append(Put(self.virtual, *self.route(number, 0)))
+        wide = Ref("Service", "team-1", "wide")
+        facts.append(Put(self.services, ("team-1", "wide"), KubeService(wide, WIDE, (("http", 8080),))))
+        facts.extend(Put(self.pods, *self.wide_pod(number, 0)) for number in range(1000))
         return facts
+
+    def wide_pod(self, number: int, shift: int) -> tuple[Key, Pod]:
+        """One of the thousand pods of one service."""
+        name = f"wide-{number}"
+        return ("team-1", name), Pod("team-1", name, f"10.200.{number % 250}.{shift % 251}", "node-1", WIDE)
 
     def service(self, number: int) -> tuple[Key, KubeService]:
         namespace, name = f"team-{number // SERVICES_PER_NAMESPACE}", f"app-{number}"
@@ -225,6 +235,9 @@ class Mesh:
 
     def one_pod(self) -> list[Fact]:
         return [Put(self.pods, *self.pod(self.turn * 7 % self.size, 1, shift=self.turn + 1))]
+
+    def one_pod_of_a_thousand(self) -> list[Fact]:
+        return [Put(self.pods, *self.wide_pod(self.turn * 7 % 1000, self.turn + 1))]
 
     def one_pod_concerning_nobody(self) -> list[Fact]:
         return [Put(self.pods, *self.pod(self.turn * 11 % self.size, 2, annotation=f"seen {self.turn}"))]
@@ -255,6 +268,7 @@ def _mesh(*, configs: View[str, MeshConfig]) -> MeshConfig:
 
 CHANGES: tuple[tuple[str, Callable[[Mesh], list[Fact]], int, float | None], ...] = (
     ("one pod gets another address", Mesh.one_pod, 400, 2.5),
+    ("one pod of a service of 1,000 does", Mesh.one_pod_of_a_thousand, 200, 2.5),
     ("one pod goes, or comes", Mesh.pod_goes_and_comes, 400, 2.5),
     ("one pod changes, concerning nobody", Mesh.one_pod_concerning_nobody, 400, None),
     ("one route changes", Mesh.one_route, 400, 0.1),
