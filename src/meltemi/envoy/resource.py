@@ -57,10 +57,10 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 class Variant(msgspec.Struct, frozen=True):
-    """A resource and the clients it is for."""
+    """A resource and the clients it is for. None: those clients get nothing under that name."""
 
     clients: Clients
-    resource: Resource
+    resource: Resource | None
 
 
 class Offer(msgspec.Struct, frozen=True):

@@ -78,12 +78,16 @@ class Audience(msgspec.Struct, frozen=True):
 
 
 class Clients(msgspec.Struct, frozen=True):
-    """A predicate over audiences: kinds of proxy, namespaces, labels, or a list of audiences by key. None means any."""
+    """A predicate over audiences: kinds of proxy, namespaces, labels, or a list of audiences by key. None means any.
+
+    `registry_only` asks for clients whose Sidecar says so explicitly; those without a word on it follow the mesh.
+    """
 
     kind: ProxyKind | None = None
     namespaces: frozenset[str] | None = None
     labels: LabelSet = LabelSet()
     audiences: frozenset[str] | None = None
+    registry_only: bool | None = None
 
     def includes(self, audience: Audience) -> bool:
         """Whether that class of clients is meant."""
@@ -91,8 +95,40 @@ class Clients(msgspec.Struct, frozen=True):
             (self.kind is None or self.kind is audience.kind)
             and (self.namespaces is None or audience.namespace in self.namespaces)
             and (self.audiences is None or audience.key in self.audiences)
+            and (self.registry_only is None or self.registry_only is audience.scope.outbound_registry_only)
             and audience.labels.contains(self.labels)
         )
+
+    def meet(self, other: Clients) -> Clients | None:
+        """The clients that both mean, or None where it is plain that there are none."""
+        if self is other:
+            return self
+        labels = self.labels.as_dict()
+        if any(labels.setdefault(key, value) != value for key, value in other.labels.items):
+            return None
+        if _apart(self.kind, other.kind) or _apart(self.registry_only, other.registry_only):
+            return None
+        namespaces = _common(self.namespaces, other.namespaces)
+        audiences = _common(self.audiences, other.audiences)
+        if namespaces == frozenset() or audiences == frozenset():
+            return None
+        return Clients(
+            kind=other.kind if self.kind is None else self.kind,
+            namespaces=namespaces,
+            labels=LabelSet.of(labels),
+            audiences=audiences,
+            registry_only=other.registry_only if self.registry_only is None else self.registry_only,
+        )
+
+
+def _apart(one: object, other: object) -> bool:
+    return one is not None and other is not None and one is not other
+
+
+def _common(one: frozenset[str] | None, other: frozenset[str] | None) -> frozenset[str] | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return one & other
 
 
 ANYONE = Clients()
