@@ -223,7 +223,8 @@ def _value(field: FieldDescriptor, rules: FieldRules) -> Check | None:
         return _both(own, None if rules.message.skip else _check_any)
     if found:  # A wrapper: what it wraps has the rules.
         return _of(lambda wrapper: wrapper.value, _scalar(found, ignore_empty))
-    return _check if not rules.message.skip and _has_rules(message) else None
+    # Rules for an Any on another message (ExtensionConfigSource has them) end protoc-gen-validate's descent.
+    return _check if not rules.message.skip and kind != "any" and _has_rules(message) else None
 
 
 def _scalar(given: tuple[Constraint, ...], ignore_empty: bool) -> Check:

@@ -19,6 +19,7 @@ from meltemi.protos.envoy.config.bootstrap.v3.bootstrap_pb2 import Bootstrap
 from meltemi.protos.envoy.config.cluster.v3.cluster_pb2 import Cluster
 from meltemi.protos.envoy.config.core.v3.address_pb2 import SocketAddress
 from meltemi.protos.envoy.config.core.v3.base_pb2 import HeaderValue, KeyValueAppend, Metadata
+from meltemi.protos.envoy.config.core.v3.config_source_pb2 import ExtensionConfigSource
 from meltemi.protos.envoy.config.core.v3.protocol_pb2 import AlternateProtocolsCacheOptions
 from meltemi.protos.envoy.config.route.v3.route_components_pb2 import RouteMatch, VirtualHost
 from meltemi.protos.envoy.extensions.filters.http.router.v3.router_pb2 import Router
@@ -82,6 +83,13 @@ def test_a_skipped_message_is_not_entered() -> None:
     append = KeyValueAppend()
     append.entry.SetInParent()  # Its key would have to be at least one character long.
     assert told(append) == []
+
+
+def test_a_message_that_envoy_does_not_enter_is_not_entered_here() -> None:
+    source = ExtensionConfigSource(type_urls=["type.googleapis.com/google.protobuf.Empty"])
+    assert told(source) == ["config_source: value is required"]
+    source.config_source.SetInParent()  # It would have to have a config_source_specifier.
+    assert told(source) == []
 
 
 @pytest.mark.parametrize("name", ["x-user", "x user", ":path"])
