@@ -126,9 +126,11 @@ class Store:
         return self._revision
 
     def close(self) -> None:
-        """Closes the files. The store must not be used afterwards."""
+        """Closes the files; doing it again is harmless. The store must not be used afterwards."""
         self._db.close()
-        os.close(self._lock)
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     # === reading ===
 

@@ -230,7 +230,7 @@ class Verbs:
         obj = only_part(kind, before.obj, obj, options.part)
         managers = apply
         if managers is None:
-            known = ownership.read_managers(new if "managedFields" in new else before.obj)
+            known = ownership.read_managers(obj if "managedFields" in new else before.obj)
             managers = self._tracked(kind, before.obj, obj, known, options)
         return self._store(kind, before, obj, managers, options)
 
