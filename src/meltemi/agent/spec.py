@@ -38,8 +38,11 @@ class Address(msgspec.Struct, frozen=True):
 class ProxySpec(msgspec.Struct, frozen=True, kw_only=True):
     """A sidecar or gateway proxy of one pod.
 
-    `mark` is the socket mark of Envoy's own connections, which capture rules exempt (0: none is set). `token` is the
-    file with the service account token that proves the workload's identity; `roots` the file with the mesh's roots.
+    `token` is the file with the service account token that proves the workload's identity, `roots` the file with the
+    mesh's roots (PEM), `control_plane` where Envoy gets its configuration (mutual TLS) and `authority` where the agent
+    gets certificates (TLS and token). `files` is the directory below which the paths of file secrets are looked up;
+    empty serves none. `certificate_ttl` is the lifetime
+    to ask for, in seconds (0: the authority's default). `mark` is the socket mark of Envoy's own connections, which capture rules exempt (0: none).
     """
 
     pod: str
@@ -48,7 +51,9 @@ class ProxySpec(msgspec.Struct, frozen=True, kw_only=True):
     ip: str
     sds_socket: str
     token: str
+    roots: str
     control_plane: Address
+    authority: Address
     kind: Literal["sidecar", "router"] = "sidecar"
     workload: str = ""
     owner: str = ""
@@ -66,6 +71,8 @@ class ProxySpec(msgspec.Struct, frozen=True, kw_only=True):
     zone: str = ""
     sub_zone: str = ""
     revision: str = "default"
+    files: str = ""
+    certificate_ttl: float = 0
     concurrency: int = 2
     mark: int = 1337
     max_downstream_connections: int = 1_000_000

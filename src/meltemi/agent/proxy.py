@@ -1,0 +1,163 @@
+"""All that the agent does for one proxy: keeps its certificate fresh, serves its secrets, answers on port 15020.
+
+It drives the pure parts (`identity`, `sds`, `metrics`) with the clock and the network. Invariant: whatever fails is
+tried again later, and until then the proxy keeps what it has; nothing of one proxy is reachable through another's socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from random import Random
+
+from meltemi.agent import sds, streams
+from meltemi.agent.call import CallError
+from meltemi.agent.control import ProxyStatus
+from meltemi.agent.csr import CertificateClient, read_from
+from meltemi.agent.http import HttpServer, dial
+from meltemi.agent.identity import Identity, Refused, Renewal
+from meltemi.agent.metrics import Status
+from meltemi.agent.namespaces import dial_within
+from meltemi.agent.secrets import ROOTS, FileSecrets, Secret, Secrets, bundle, identity_secret, roots_secret
+from meltemi.agent.spec import ProxySpec
+
+log = logging.getLogger(__name__)
+
+Clock = Callable[[], datetime]
+
+LONGEST_SLEEP = timedelta(seconds=30)
+"""The clock is looked at again at least this often, because it may jump (a laptop that slept)."""
+
+
+class ProxyAgent:
+    """The agent of one proxy. `slots` bounds how many of all proxies call the authority at once."""
+
+    def __init__(self, spec: ProxySpec, clock: Clock, random: Random, slots: asyncio.Semaphore) -> None:
+        self.spec = spec
+        self.identity = Identity(spec.identity, Renewal(ttl=timedelta(seconds=spec.certificate_ttl)), random, clock())
+        self.ready = asyncio.Event()
+        self._clock = clock
+        self._slots = slots
+        self._secrets = Secrets(FileSecrets(spec.files))
+        self._root_file = b""
+        self._client = CertificateClient(
+            spec.authority,
+            spec.control_plane_identity,
+            token=read_from(spec.token),
+            roots=lambda: Path(spec.roots).read_bytes(),
+            cluster_id=spec.cluster_id,
+        )
+        self._woken = asyncio.Event()
+        self._sds: streams.GrpcServer | None = None
+        self._http: HttpServer | None = None
+        self._namespace: int | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<ProxyAgent {self.spec.id} {self.identity!r}>"
+
+    async def start(self) -> None:
+        """Serves secrets and begins to ask for the certificate. Raises OSError if the socket cannot be made."""
+        path = Path(self.spec.sds_socket)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._sds = await streams.serve(str(path), sds.methods(self._secrets))
+        path.chmod(0o600)
+        self.refresh()
+        self._task = asyncio.create_task(self._keep_fresh(), name=f"identity of {self.spec.id}")
+
+    async def listen(self, listeners: Sequence[socket.socket], namespace: int | None) -> None:
+        """Answers on sockets for port 15020, in place of those from before. Takes the descriptors over."""
+        await self._stop_listening()
+        self._namespace = namespace
+        dialled = dial if namespace is None else dial_within(namespace)
+        status = Status(self.spec, self.identity, dialled, self._clock)
+        self._http = HttpServer(status.answer)
+        for listener in listeners:
+            await self._http.listen(listener)
+
+    async def aclose(self) -> None:
+        """Stops everything; the key is gone with it."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._sds is not None:
+            await self._sds.aclose()
+            Path(self.spec.sds_socket).unlink(missing_ok=True)
+        await self._stop_listening()
+
+    def status(self) -> ProxyStatus:
+        """How the identity stands."""
+        identity, certificate = self.identity, self.identity.certificate
+        return ProxyStatus(
+            proxy=self.spec.id,
+            identity=str(identity.spiffe_id),
+            not_after=certificate.not_after if certificate else None,
+            serial=certificate.serial if certificate else "",
+            rotations=identity.rotations,
+            failures=identity.failures,
+            error=identity.error,
+            connections=self._sds.connections if self._sds else 0,
+        )
+
+    def refresh(self) -> None:
+        """Looks at the files again: the mesh's roots, and the files that Envoy asked for."""
+        self._secrets.refresh()
+        try:
+            roots = Path(self.spec.roots).read_bytes()
+        except OSError as error:
+            log.debug("%s: %s", self.spec.id, error)
+            return
+        if roots != self._root_file:
+            known, self._root_file = self._root_file, roots
+            self._serve_roots()
+            if known:
+                self.identity.roots_changed(self._clock())
+                self._woken.set()
+
+    async def _keep_fresh(self) -> None:
+        while True:
+            wait = min(self.identity.due - self._clock(), LONGEST_SLEEP)
+            if wait > timedelta():
+                self._woken.clear()
+                try:
+                    async with asyncio.timeout(wait.total_seconds()):
+                        await self._woken.wait()
+                except TimeoutError:
+                    pass
+            else:
+                await self._renew()
+
+    async def _renew(self) -> None:
+        async with self._slots:
+            csr = self.identity.begin()
+            try:
+                chain = await self._client.sign(csr, self.identity.ttl)
+                self.identity.issued(chain, self._clock())
+            except (CallError, Refused) as error:
+                self.identity.failed(str(error), self._clock())
+                log.warning("%s: no certificate (attempt %d): %s", self.spec.id, self.identity.failures, error)
+                return
+        certificate = self.identity.certificate
+        if certificate is not None:
+            self._secrets.put(identity_secret(certificate), self._roots())
+            self.ready.set()
+            log.info("%s: certificate %s until %s", self.spec.id, certificate.serial, certificate.not_after)
+
+    def _roots(self) -> Secret:
+        return roots_secret(ROOTS, bundle(self._root_file, self.identity.roots))
+
+    def _serve_roots(self) -> None:
+        self._secrets.put(self._roots())
+
+    async def _stop_listening(self) -> None:
+        if self._http is not None:
+            await self._http.aclose()
+            self._http = None
+        if self._namespace is not None:
+            os.close(self._namespace)
+            self._namespace = None
