@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hmac
 from base64 import b64decode, b64encode
-
-from msgspec import field
+from typing import Self
 
 from meltemi.api.meta import Resource
 
@@ -27,14 +26,14 @@ class Sealed:
         return self._value
 
     @classmethod
-    def from_base64(cls, text: str) -> Sealed:
-        """Reads the wire form. Raises ValueError, which does not quote the text, if it is not base64."""
+    def from_wire(cls, text: str) -> Self:
+        """Reads the wire form, base64. Raises ValueError, which does not quote the text, if it is not that."""
         try:
             return cls(b64decode("".join(text.split()), validate=True))
         except ValueError:
             raise ValueError("the value is not base64") from None
 
-    def to_base64(self) -> str:
+    def to_wire(self) -> str:
         """The wire form."""
         return b64encode(self._value).decode()
 
@@ -54,6 +53,21 @@ class Sealed:
         raise TypeError("a sealed value is not written anywhere")
 
 
+class SealedText(Sealed):
+    """A sealed value whose wire form is the text itself, as users write it in `stringData`."""
+
+    __slots__ = ()
+
+    @classmethod
+    def from_wire(cls, text: str) -> Self:
+        """Takes the text as it is."""
+        return cls(text.encode())
+
+    def to_wire(self) -> str:
+        """The text."""
+        return self._value.decode()
+
+
 class ConfigMap(Resource, frozen=True, kw_only=True):
     """Configuration of applications: texts, and bytes in base64."""
 
@@ -63,9 +77,14 @@ class ConfigMap(Resource, frozen=True, kw_only=True):
 
 
 class Secret(Resource, frozen=True, kw_only=True):
-    """Secrets of applications and gateways. `string_data` is what a user writes in clear; it overrides `data`."""
+    """Secrets of applications and gateways. `string_data` is what a user writes in clear."""
 
     type: str = "Opaque"
     data: dict[str, Sealed] = {}
-    string_data: dict[str, str] = field(default_factory=dict)
+    string_data: dict[str, SealedText] = {}
     immutable: bool = False
+
+    @property
+    def values(self) -> dict[str, Sealed]:
+        """All values by key; those written in clear come before those in base64."""
+        return {**self.data, **self.string_data}
