@@ -14,7 +14,8 @@ Rules, each seen on a real Envoy:
 3. A cluster that changed warms up again and keeps its ACK back until its endpoints are sent again, unasked.
 4. Virtual hosts are subscribed to with an empty list. Which ones are meant follows from the route configurations asked for.
 5. On a first request, `initial_resource_versions` says what the proxy holds: what is equal is not sent again.
-6. A name that was asked for and does not exist is answered as removed, so that nobody waits for it.
+6. A name that was asked for and does not exist is answered as removed, and a first subscription to everything is answered
+   even if there is nothing: an Envoy that starts would wait for either (15 seconds).
 
 Source: the xDS protocol ("Incremental xDS"), and Envoy's `DeltaSubscriptionState`.
 """
@@ -112,10 +113,11 @@ class Flight(msgspec.Struct, frozen=True):
 class TypeState:
     """One type of resource on one stream."""
 
-    __slots__ = ("alone", "covered", "everything", "flight", "initial", "names", "pending", "suspects", "wildcard")
+    __slots__ = ("awaited", "covered", "everything", "flight", "initial", "names", "pending", "suspects", "wildcard")
 
     def __init__(self) -> None:
         self.wildcard = False
+        self.awaited = False  # an answer is waited for, even an empty one
         self.everything = False  # the subscription is exactly the names on the shelves
         self.names: set[str] = set()
         self.covered: set[str] = set()  # route configurations whose virtual hosts are subscribed to
@@ -217,6 +219,8 @@ class Stream:
         return Refusal(ask.type_url, tuple(sent[name] for name in sorted(blamed or sent)), words, bool(blamed))
 
     def _on_subscription(self, ask: Ask, state: TypeState, *, first: bool) -> None:
+        if first and not ask.initial_versions and (ask.type_url in _WILDCARD or ask.type_url == VIRTUAL_HOST):
+            state.awaited = True
         if ask.type_url == VIRTUAL_HOST and first:
             for route_configuration in sorted(self._names_of(ROUTES)):
                 self._cover(state, route_configuration)
@@ -323,7 +327,7 @@ class Stream:
         # Clusters come once more at the end: their removals were waiting for what came in between.
         for type_url in (*ORDER, *(url for url in self.types if url not in ORDER), CLUSTER):
             state = self.types.get(type_url)
-            if state is None or state.flight is not None or not state.pending:
+            if state is None or state.flight is not None or not (state.pending or state.awaited):
                 continue
             if type_url in _BUILT_ON_THEM and self._is_busy(_FOUNDATIONS, now):
                 continue
@@ -369,13 +373,16 @@ class Stream:
             state.suspects.pop(0)
             if not sent and state.pending:
                 return self._compose(type_url, state, now)
-        if not sent:
+        if not sent and not state.awaited:
             return None
+        state.awaited = False
         if type_url == CLUSTER:
             self._renew_endpoints(sent)
         self._nonce += 1
         nonce = str(self._nonce)
-        state.flight = Flight(nonce, sent, before, min(each.revision for each in before.values()), now)
+        state.flight = Flight(
+            nonce, sent, before, min((each.revision for each in before.values()), default=self.revision), now
+        )
         resources = tuple(resource for resource in sent.values() if resource is not None)
         self.sent_resources += len(resources)
         removed = tuple(name for name, resource in sent.items() if resource is None)

@@ -40,6 +40,11 @@ class Conversation:
         self.stream.on_request(Ask(type_url=type_url, unsubscribe=names))
         return self.hear()
 
+    def start(self, type_url: str) -> None:
+        """Subscribe to everything of a type, and take what there is."""
+        if self.ask(type_url):
+            self.acknowledge(type_url)
+
     def hear(self, now: float = NOW) -> list[str]:
         """What is sent now, as `cds a=1 -b`."""
         return [say(response) for response in self.stream.responses(now)]
@@ -87,6 +92,11 @@ def test_a_wildcard_subscription_gets_everything(talk: Conversation) -> None:
     assert talk.ask(CLUSTER) == ["cds a=1 b=1"]
 
 
+def test_a_proxy_that_starts_is_answered_even_if_there_is_nothing(talk: Conversation) -> None:
+    assert talk.ask(CLUSTER) == ["cds"]
+    assert talk.acknowledge(CLUSTER) == []
+
+
 def test_what_the_proxy_already_holds_is_not_sent_after_a_reconnect(talk: Conversation) -> None:
     talk.put(CLUSTER, "a", "1")
     talk.put(CLUSTER, "b", "2")
@@ -124,7 +134,7 @@ def test_a_change_that_was_undone_in_the_meantime_is_not_sent(talk: Conversation
 
 def test_routes_wait_until_the_clusters_before_them_are_taken(talk: Conversation) -> None:
     talk.put(ROUTES, "80", "1")
-    talk.ask(CLUSTER)
+    talk.start(CLUSTER)
     talk.ask(ROUTES, "80")
     talk.acknowledge(ROUTES)
     talk.put(CLUSTER, "v2", "1")
@@ -135,7 +145,7 @@ def test_routes_wait_until_the_clusters_before_them_are_taken(talk: Conversation
 
 def test_routes_do_not_wait_for_a_stuck_cluster_for_ever(talk: Conversation) -> None:
     talk.put(ROUTES, "80", "1")
-    talk.ask(CLUSTER)
+    talk.start(CLUSTER)
     talk.ask(ROUTES, "80")
     talk.acknowledge(ROUTES)
     talk.put(CLUSTER, "v2", "1")
@@ -198,7 +208,7 @@ def test_virtual_hosts_follow_from_the_route_configurations_asked_for(talk: Conv
 def test_a_route_configuration_asked_for_later_brings_its_virtual_hosts(talk: Conversation) -> None:
     talk.put(VIRTUAL_HOST, "81/cart", "1")
     talk.put(ROUTES, "81", "1")
-    assert talk.ask(VIRTUAL_HOST) == []
+    talk.start(VIRTUAL_HOST)
     assert talk.ask(ROUTES, "81") == ["rds 81=1", "vhds 81/cart=1"]
 
 
@@ -288,14 +298,14 @@ class TestWhatEnvoyRefuses:
         assert not talk.shelf.rejections
 
     def test_does_not_hold_up_the_others(self, talk: Conversation) -> None:
-        talk.ask(LISTENER)
+        talk.start(LISTENER)
         talk.put(LISTENER, "in", "bad")
         talk.put(LISTENER, "out", "1")
         assert talk.hear() == ["lds in=bad out=1"]
         assert talk.refuse(LISTENER, "Error adding/updating listener(s) in: no") == ["lds out=1"]
 
     def test_is_found_by_trying_one_by_one_where_no_name_is_given(self, talk: Conversation) -> None:
-        talk.ask(LISTENER)
+        talk.start(LISTENER)
         for name in ("a", "b", "c"):
             talk.put(LISTENER, name, "1")
         talk.hear()
@@ -319,12 +329,12 @@ class TestWhatEnvoyRefuses:
 
 class TestHowFarAProxyHasCome:
     def test_a_revision_that_does_not_concern_it_is_taken_at_once(self, talk: Conversation) -> None:
-        talk.ask(CLUSTER)
+        talk.start(CLUSTER)
         talk.clock.revision += 1
         assert talk.stream.settled == talk.clock.revision
 
     def test_it_is_behind_until_it_has_acknowledged(self, talk: Conversation) -> None:
-        talk.ask(CLUSTER)
+        talk.start(CLUSTER)
         talk.put(CLUSTER, "a", "1")
         assert talk.stream.settled == talk.clock.revision - 1
         talk.hear()
