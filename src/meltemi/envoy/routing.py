@@ -8,9 +8,7 @@ from meltemi.envoy import actions, cors, faults, headers, matches, metadata, nam
 from meltemi.model.clients import Clients
 from meltemi.model.mesh import Mesh
 from meltemi.model.routes import (
-    NO_CHANGE,
     Forward,
-    HeaderChange,
     HttpMatch,
     Passthrough,
     Redirect,
@@ -131,17 +129,3 @@ def configuration(name: str, hosts: Iterable[VirtualHost] = ()) -> RouteConfigur
     message.validate_clusters.value = False
     message.max_direct_response_body_size_bytes.value = LARGEST_BODY
     return message
-
-
-__all__ = [
-    "LARGEST_BODY",
-    "NO_CHANGE",
-    "HeaderChange",
-    "catch_all",
-    "configuration",
-    "for_clients",
-    "keep_address",
-    "route",
-    "sources",
-    "virtual_host",
-]

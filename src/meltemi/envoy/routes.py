@@ -1,0 +1,76 @@
+"""Route configurations: a shell for each port on which HTTP is shared, and a whole one for each sniffed service port.
+
+A shell holds nothing but the catch-all; the services' virtual hosts come to it one by one (VHDS). The catch-all stands
+inside it, so that it is there before any of them and changes in one step when the outbound policy does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from meltemi.base.problems import Problem
+from meltemi.envoy import audiences, names, routing
+from meltemi.envoy.binding import has_own_listener
+from meltemi.envoy.resource import ROUTES, Offer, Resource, Seen, Variant, finish
+from meltemi.envoy.values import ads
+from meltemi.envoy.virtual_hosts import SIDECARS, of_service, too_many, variants
+from meltemi.flow import View
+from meltemi.model.clients import Clients
+from meltemi.model.mesh import Mesh
+from meltemi.model.routes import HostRoutes, Source
+from meltemi.model.services import Protocol, Service
+from meltemi.protos.envoy.config.route.v3.route_components_pb2 import VirtualHost
+
+Key = tuple[str, str]  # resource name, namespace of the service
+
+
+def route_configuration(port: int, services: tuple[Service, ...], *, mesh: View[tuple[()], Mesh]) -> Offer:
+    """The shell `<port>` for the services that share HTTP on a port."""
+    name = names.shared_routes(port)
+    choices = [
+        Variant(clients, _shell(name, registry_only)) for clients, registry_only in outbound_policies(mesh.only())
+    ]
+    return Offer(ROUTES, name, tuple(choices), seen_by(services))
+
+
+def _shell(name: str, registry_only: bool) -> Resource:
+    message = routing.configuration(name, [routing.catch_all(registry_only)])
+    message.vhds.config_source.CopyFrom(ads())
+    return finish(name, message)
+
+
+def outbound_policies(mesh: Mesh) -> Iterator[tuple[Clients, bool]]:
+    """The sidecars whose Sidecar resource differs from the mesh on unknown hosts, then all; whether those are refused."""
+    exception = not mesh.outbound_registry_only
+    yield Clients(kind=SIDECARS.kind, registry_only=exception), exception
+    yield SIDECARS, mesh.outbound_registry_only
+
+
+def seen_by(services: Iterable[Service]) -> tuple[Seen, ...]:
+    """Whoever sees one of the services."""
+    return tuple(Seen(service.namespace, service.host, service.visibility) for service in services)
+
+
+def sniffed(
+    service: Service,
+    *,
+    mesh: View[tuple[()], Mesh],
+    routes: View[tuple[str, str], HostRoutes],
+) -> Iterator[tuple[Key, Offer] | Problem]:
+    """Offers of RouteConfiguration `<host>:<port>` for ports whose protocol is found out.
+
+    The listener is the service's own, so whatever host a request names, it is for this service.
+    """
+    for port in service.ports:
+        if port.protocol is not Protocol.AUTO or not has_own_listener(service, port):
+            continue
+        name = names.own_routes(service.host, port.number)
+        host = of_service(service, port.number, routes.get(service.key))
+        yield from too_many(host)
+
+        def whole(message: VirtualHost, sources: Iterable[Source], name: str = name) -> Resource:
+            return finish(name, routing.configuration(name, [message]), sources)
+
+        virtual_host = names.virtual_host(service.host, port.number)
+        made = variants(host, virtual_host, ["*"], mesh.only(), SIDECARS, whole)
+        yield (name, service.namespace), Offer(ROUTES, name, audiences.compact(made), seen_by([service]))
