@@ -33,7 +33,7 @@ class Proxy(msgspec.Struct, frozen=True, kw_only=True):
 class View(msgspec.Struct, frozen=True, kw_only=True):
     """A class of proxies that get the same configuration: replicas of one workload.
 
-    `labels` are those that do not differ from pod to pod.
+    `labels` are those that do not differ from pod to pod; `ports` are the named ports of the workload.
     """
 
     key: str
@@ -46,6 +46,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     scope: Scope = Scope()
     locality: Locality = Locality()
     network: str = ""
+    ports: tuple[tuple[str, int], ...] = ()
 
 
 class Placement(msgspec.Struct, frozen=True):

@@ -80,6 +80,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     `addresses` are the virtual addresses (or CIDR blocks) under which clients reach it; `selector` chooses workloads of
     its own namespace; `identities` are the SANs to be expected where the user named them (ServiceEntry
     `subjectAltNames`); `external` says that it is not part of the mesh, so that neither mTLS nor peer metadata go to it.
+    `headless`: its endpoints are known, but clients choose among them by DNS, and connections must go where they wanted.
+    `external_name` is the DNS name that a Service of type ExternalName stands for.
     """
 
     host: str
@@ -90,6 +92,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     resolution: Resolution = Resolution.ENDPOINTS
     headless: bool = False
     external: bool = False
+    external_name: str = ""
     visibility: Visibility = EVERYWHERE
     identities: tuple[str, ...] = ()
     selector: LabelSet = LabelSet()
@@ -121,7 +124,8 @@ class WorkloadName(msgspec.Struct, frozen=True, order=True):
 class Workload(msgspec.Struct, frozen=True, kw_only=True):
     """A running instance: a pod, or a WorkloadEntry. `key` in its table: (namespace, name).
 
-    `meshed` says that a proxy of the mesh stands before it, so that mTLS can be spoken to it.
+    `meshed` says that a proxy of the mesh stands before it, so that mTLS can be spoken to it. `ports` are its named
+    ports. `terminating` says that it has been told to stop.
     """
 
     namespace: str
@@ -136,6 +140,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     network: str = ""
     weight: int = 0
     ready: bool = True
+    terminating: bool = False
     ref: Ref
 
 
@@ -148,7 +153,10 @@ class Health(enum.StrEnum):
 
 
 class Endpoint(msgspec.Struct, frozen=True, order=True):
-    """One address behind one port of a service: an IP address, a DNS name, or `unix://` and a path."""
+    """One address behind one port of a service: an IP address, a DNS name, or `unix://` and a path.
+
+    `hostname` is the name of its own under which DNS knows it (`<pod>.<service host>` of a headless service).
+    """
 
     address: str
     port: int
@@ -178,9 +186,11 @@ class ServiceEndpoints(msgspec.Struct, frozen=True):
 class ServiceAccounts(msgspec.Struct, frozen=True):
     """The identities that the workloads of a service run under: what clients must see in its certificates.
 
-    Kept apart from the endpoints so that a cluster changes only when the set of identities does.
+    Kept apart from the endpoints so that a cluster changes only when the set of identities does. `meshed`: it has
+    endpoints, and every one of them can speak mTLS (which decides for services whose endpoints the client chooses).
     """
 
     namespace: str
     host: str
     identities: tuple[str, ...] = ()
+    meshed: bool = False

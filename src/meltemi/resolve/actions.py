@@ -1,0 +1,189 @@
+"""What is done with a request: VirtualService HTTP rules, read into the model's actions."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Generator
+
+from meltemi.api.networking import virtual_service as api
+from meltemi.base.durations import Timeout, parse_duration
+from meltemi.base.problems import Problem
+from meltemi.model.mesh import Mesh
+from meltemi.model.routes import (
+    NO_CHANGE,
+    Action,
+    Cors,
+    Forward,
+    HeaderChange,
+    MatchKind,
+    Mirror,
+    PathRewrite,
+    Redirect,
+    Respond,
+    RetryPolicy,
+    TextMatch,
+    WeightedTarget,
+)
+from meltemi.resolve import targets
+from meltemi.resolve.matches import text_match
+from meltemi.resolve.targets import Lookup
+from meltemi.resolve.traffic_policies import duration
+
+_AUTHORITY = (":authority", "host")
+
+
+def action(
+    rule: api.HttpRoute, owner: api.VirtualService, path: str, port: int, lookup: Lookup
+) -> Generator[Problem, None, Action]:
+    """What becomes of the requests that came for `port` and fit the rule, which stands at `path` of `owner`."""
+    if rule.redirect is not None:
+        return _redirect(rule.redirect, port)
+    if rule.direct_response is not None:
+        return _respond(rule.direct_response)
+    return (yield from _forward(rule, owner, path, port, lookup))
+
+
+def _forward(
+    rule: api.HttpRoute, owner: api.VirtualService, path: str, port: int, lookup: Lookup
+) -> Generator[Problem, None, Forward]:
+    weighted = []
+    for position, each in enumerate(rule.route):
+        where = f"{path}.route[{position}].destination"
+        target = yield from targets.resolve(each.destination, owner, where, port, lookup)
+        requests, responses = header_changes(each.headers)
+        weighted.append(WeightedTarget(target, each.weight, requests, responses))
+    return Forward(
+        targets=shares(weighted),
+        path=_rewrite(rule.rewrite),
+        authority=_authority(rule),
+        timeout=Timeout.off() if rule.timeout is None else Timeout.of(parse_duration(rule.timeout)),
+        retries=retry_policy(rule.retries, lookup.mesh),
+        mirrors=(yield from _mirrors(rule, owner, path, port, lookup)),
+    )
+
+
+def shares(targets_: list[WeightedTarget]) -> tuple[WeightedTarget, ...]:
+    """Those with a share of the traffic. One alone gets all of it, and so do all alike where nobody says a weight."""
+    if any(each.weight for each in targets_):
+        return tuple(each for each in targets_ if each.weight)
+    return tuple(WeightedTarget(each.target, 1, each.request_headers, each.response_headers) for each in targets_)
+
+
+def retry_policy(settings: api.HttpRetry | None, mesh: Mesh) -> RetryPolicy:
+    """The retries asked for: the mesh's where nothing is said, and Istio's conditions where none are named."""
+    standard = mesh.default_retry or RetryPolicy()
+    if settings is None:
+        return standard
+    asked = [each.strip() for each in settings.retry_on.split(",") if each.strip()]
+    codes = tuple(int(each) for each in asked if each.isdigit())
+    conditions = tuple(each for each in asked if not each.isdigit() and each != "retriable-status-codes")
+    return RetryPolicy(
+        attempts=max(settings.attempts, 0),
+        per_try_timeout=duration(settings.per_try_timeout) or None,
+        conditions=conditions if asked else standard.conditions,
+        status_codes=codes if asked else standard.status_codes,
+        backoff=duration(settings.backoff),
+        other_localities=bool(settings.retry_remote_localities),
+        avoid_previous_hosts=settings.retry_ignore_previous_hosts is not False,
+    )
+
+
+def header_changes(headers: api.Headers | None) -> tuple[HeaderChange, HeaderChange]:
+    """What is done to the headers of requests and of responses."""
+    return (NO_CHANGE, NO_CHANGE) if headers is None else (_change(headers.request), _change(headers.response))
+
+
+def cors(policy: api.CorsPolicy | None) -> Cors | None:
+    """The cross-origin rules, or None."""
+    if policy is None:
+        return None
+    exact = tuple(TextMatch(MatchKind.EXACT, origin) for origin in policy.allow_origin)
+    return Cors(
+        origins=tuple(text_match(origin) for origin in policy.allow_origins) or exact,
+        methods=policy.allow_methods,
+        headers=policy.allow_headers,
+        expose=policy.expose_headers,
+        max_age=duration(policy.max_age),
+        credentials=policy.allow_credentials,
+        forward_unmatched_preflights=policy.unmatched_preflights != "IGNORE",
+    )
+
+
+def _change(operations: api.HeaderOperations | None) -> HeaderChange:
+    """The change but for the authority, which is rewritten and not set."""
+    if operations is None:
+        return NO_CHANGE
+    return HeaderChange(
+        set=tuple(item for item in sorted(operations.set.items()) if _is_plain(item[0])),
+        add=tuple(item for item in sorted(operations.add.items()) if _is_plain(item[0])),
+        remove=tuple(name for name in operations.remove if _is_plain(name)),
+    )
+
+
+def _is_plain(header: str) -> bool:
+    return not header.startswith(":") and header.lower() != "host"
+
+
+def _authority(rule: api.HttpRoute) -> str:
+    """The new authority: a rewrite, or a header operation on the request that sets it."""
+    if rule.rewrite is not None and rule.rewrite.authority:
+        return rule.rewrite.authority
+    headers = [rule.headers, *(each.headers for each in rule.route if len(rule.route) == 1)]
+    for each in headers:
+        operations = each.request if each else None
+        for name, value in operations.set.items() if operations else ():
+            if name.lower() in _AUTHORITY:
+                return value
+    return ""
+
+
+def _rewrite(rewrite: api.HttpRewrite | None) -> PathRewrite | None:
+    if rewrite is None:
+        return None
+    if rewrite.uri_regex_rewrite is not None and rewrite.uri_regex_rewrite.match:
+        return PathRewrite(regex=rewrite.uri_regex_rewrite.match, substitution=rewrite.uri_regex_rewrite.rewrite)
+    return PathRewrite(prefix=rewrite.uri) if rewrite.uri else None
+
+
+def _redirect(redirect: api.HttpRedirect, port: int) -> Redirect:
+    number = redirect.port or None
+    if number is None and redirect.derive_port is not None:
+        number = port if redirect.derive_port == "FROM_REQUEST_PORT" else 0
+    return Redirect(
+        authority=redirect.authority,
+        scheme=redirect.scheme,
+        port=number,
+        path=PathRewrite(full=redirect.uri) if redirect.uri else None,
+        status=redirect.redirect_code or 301,
+    )
+
+
+def _respond(response: api.HttpDirectResponse) -> Respond:
+    body = response.body
+    if body is None:
+        return Respond(response.status)
+    if body.bytes is None:
+        return Respond(response.status, (body.string or "").encode())
+    try:
+        return Respond(response.status, base64.b64decode(body.bytes, validate=True))
+    except binascii.Error:
+        return Respond(response.status, body.bytes.encode())
+
+
+def _mirrors(
+    rule: api.HttpRoute, owner: api.VirtualService, path: str, port: int, lookup: Lookup
+) -> Generator[Problem, None, tuple[Mirror, ...]]:
+    wanted = [(f"{path}.mirrors[{i}].destination", each) for i, each in enumerate(rule.mirrors)]
+    if rule.mirror is not None and not wanted:
+        percentage = rule.mirror_percentage
+        if percentage is None and rule.mirror_percent is not None:
+            percentage = api.Percent(value=float(rule.mirror_percent))
+        wanted = [(f"{path}.mirror", api.HttpMirrorPolicy(destination=rule.mirror, percentage=percentage))]
+    found = []
+    for where, each in wanted:
+        target = yield from targets.resolve(each.destination, owner, where, port, lookup)
+        percent = 100.0 if each.percentage is None else each.percentage.value
+        if percent > 0:
+            found.append(Mirror(target, percent))
+    return tuple(found)

@@ -1,0 +1,23 @@
+"""What is known of a gateway's credential without knowing its key: whether there is one, and whether it can be used.
+
+Keys never enter a table. Whoever keeps the secrets puts this record in their place, so that configuration can tell a
+missing or broken credential, and so that a change of one is seen by its fingerprint.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Credential(msgspec.Struct, frozen=True, kw_only=True):
+    """A Secret that can serve as a certificate with its key, as a bundle of authorities, or as both.
+
+    `fingerprint` changes whenever the content does. `problem` says why it cannot be used (empty: it can).
+    """
+
+    namespace: str
+    name: str
+    has_key: bool = False
+    has_ca: bool = False
+    fingerprint: str = ""
+    problem: str = ""

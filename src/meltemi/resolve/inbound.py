@@ -1,0 +1,134 @@
+"""The server side of a workload: the ports on which it serves, who may connect, and who may do what.
+
+A port is one that some service sends to. Where two services send to one port, the older says what is spoken there. A
+Sidecar with `ingress` listeners replaces them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+
+from meltemi.api.networking import Sidecar
+from meltemi.api.networking.sidecar import IngressListener
+from meltemi.base.ordering import seniority
+from meltemi.base.problems import Problem, Severity
+from meltemi.flow import View
+from meltemi.model import proxies as model
+from meltemi.model.clients import ProxyKind
+from meltemi.model.mesh import Mesh
+from meltemi.model.proxies import Inbound, InboundPort
+from meltemi.model.security import PeerPolicy
+from meltemi.model.services import Protocol, Service, ServicePort
+from meltemi.resolve import problems, protocols
+from meltemi.resolve.authorization import Policies, authorization
+from meltemi.resolve.peers import Peers, policy
+from meltemi.resolve.sidecars import Sidecars
+
+Services = View[tuple[str, str], Service]
+Key = tuple[str, str]
+
+
+def inbound(
+    view: model.View,
+    *,
+    mesh: View[tuple[()], Mesh],
+    services: Services,
+    sidecars: Sidecars,
+    peers: Peers,
+    policies: Policies,
+) -> Iterator[Inbound | Problem]:
+    """The server side of a view. A gateway has no ports of this kind; its policies hold for what its servers take in."""
+    settings = mesh.only()
+    peer = yield from policy(peers, view.namespace, view.labels, settings.root_namespace)
+    rules = yield from authorization(policies, view.namespace, view.labels, settings)
+    ports: list[InboundPort] = []
+    if view.kind is ProxyKind.SIDECAR:
+        behind = selecting(services, view)
+        sidecar = sidecars.get((view.scope.ref.namespace, view.scope.ref.name)) if view.scope.ref else None
+        if sidecar is not None and sidecar.spec.ingress:
+            ports = [_ingress(each, behind, view, peer) for each in sidecar.spec.ingress]
+            yield from _unsupported(sidecar)
+        else:
+            ports = yield from _ports(behind, view, peer)
+    yield Inbound(view.key, tuple(sorted(ports, key=lambda each: each.port)), peer, rules)
+
+
+def selecting(services: Services, view: model.View) -> list[Service]:
+    """The services that send to the workload, the oldest first."""
+    found = (
+        service
+        for key, value in view.labels.items
+        for service in services.by("selector", (view.namespace, key, value))
+        if view.labels.contains(service.selector)
+    )
+    return sorted(found, key=seniority)
+
+
+def target_port(port: ServicePort, view: model.View) -> int:
+    """The number of the workload's port that a service port leads to; 0 if it names one that the workload has not."""
+    if isinstance(port.target, int):
+        return port.target or port.number
+    return dict(view.ports).get(port.target, 0)
+
+
+def _ports(services: list[Service], view: model.View, peer: PeerPolicy) -> Generator[Problem, None, list[InboundPort]]:
+    found: dict[int, tuple[Service, InboundPort]] = {}
+    for service in services:
+        for port in service.ports:
+            number = target_port(port, view)
+            if number == 0 or port.protocol is Protocol.UDP:
+                continue
+            if number in found:
+                senior, chosen = found[number]
+                if chosen.protocol is not port.protocol:
+                    yield _conflict(service, port, senior, chosen)
+                continue
+            made = InboundPort(number, port.protocol, peer.of(number), service.host, port.number)
+            found[number] = (service, made)
+    return [made for _, made in found.values()]
+
+
+def _conflict(service: Service, port: ServicePort, senior: Service, chosen: InboundPort) -> Problem:
+    return Problem(
+        ref=service.ref,
+        path=f"spec.ports[{service.ports.index(port)}]",
+        message=f"port {port.number} says {port.protocol}, but leads to port {chosen.port} of workloads for which"
+        f" {senior.ref}, which is older, says {chosen.protocol}",
+        hint="give both ports one protocol, or another target port",
+        code="ProtocolConflict",
+        severity=Severity.WARNING,
+    )
+
+
+def _ingress(listener: IngressListener, services: list[Service], view: model.View, peer: PeerPolicy) -> InboundPort:
+    """A port that a Sidecar declares, with the service that sends there, if one does."""
+    number = listener.port.number
+    host, service_port = next(
+        (
+            (service.host, port.number)
+            for service in services
+            for port in service.ports
+            if number in (target_port(port, view), port.number)
+        ),
+        ("", number),
+    )
+    protocol = protocols.declared(listener.port.protocol)
+    return InboundPort(number, protocol, peer.of(number), host, service_port, listener.default_endpoint)
+
+
+def _unsupported(sidecar: Sidecar) -> Iterator[Problem]:
+    for position, listener in enumerate(sidecar.spec.ingress):
+        for field, used in (
+            ("bind", bool(listener.bind)),
+            ("captureMode", listener.capture_mode == "NONE"),
+            ("tls", listener.tls is not None),
+            ("connectionPool", listener.connection_pool is not None),
+        ):
+            if used:
+                yield problems.warning(
+                    sidecar,
+                    f"spec.ingress[{position}].{field}",
+                    "NotSupported",
+                    "this field has no effect: connections to the port are always captured, and the mesh's TLS holds",
+                    "remove it",
+                )

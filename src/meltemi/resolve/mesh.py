@@ -1,0 +1,97 @@
+"""The settings of the mesh, with every default in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from meltemi.api.mesh import MeshConfig, MeshConfigSpec
+from meltemi.base.durations import Timeout
+from meltemi.base.ordering import seniority
+from meltemi.base.problems import Problem
+from meltemi.flow import View
+from meltemi.model.clients import Visibility
+from meltemi.model.mesh import Mesh
+from meltemi.resolve import problems
+from meltemi.resolve.actions import retry_policy
+from meltemi.resolve.traffic_policies import duration, keepalive
+
+DEFAULTS = Mesh()
+
+
+def mesh(*, configs: View[tuple[str, str], MeshConfig]) -> Iterator[Mesh | Problem]:
+    """The settings of the oldest MeshConfig, or the defaults if there is none. Younger ones are told that they lose."""
+    ranked = sorted(configs.all(), key=seniority)
+    for younger in ranked[1:]:
+        yield problems.of(
+            younger,
+            "",
+            "MeshConfigConflict",
+            f"it is not in effect: {ranked[0].ref}, which is older, has the settings of the mesh",
+            "keep all settings in one MeshConfig",
+        )
+    if not ranked:
+        yield DEFAULTS
+        return
+    if (policy := ranked[0].spec.outbound_traffic_policy) is not None and policy.mode == "ALLOW_ANY_DYNAMIC_DNS":
+        yield problems.warning(
+            ranked[0],
+            "spec.outboundTrafficPolicy.mode",
+            "NotSupported",
+            "ALLOW_ANY_DYNAMIC_DNS is taken as ALLOW_ANY: unknown hosts are reached at the address that the client used",
+            "declare a ServiceEntry with resolution DYNAMIC_DNS for hosts to be found by their name",
+        )
+    yield settings(ranked[0].spec)
+
+
+def settings(spec: MeshConfigSpec) -> Mesh:
+    """What a MeshConfig says, over the defaults."""
+    chosen = {
+        "trust_domain": spec.trust_domain or None,
+        "trust_domain_aliases": spec.trust_domain_aliases or None,
+        "root_namespace": spec.root_namespace or None,
+        "auto_mtls": spec.enable_auto_mtls,
+        "outbound_registry_only": spec.outbound_traffic_policy is not None
+        and spec.outbound_traffic_policy.mode == "REGISTRY_ONLY",
+        "default_service_visibility": _visibility(spec.default_service_export_to),
+        "default_virtual_service_visibility": _visibility(spec.default_virtual_service_export_to),
+        "default_destination_rule_visibility": _visibility(spec.default_destination_rule_export_to),
+        "connect_timeout": duration(spec.connect_timeout) or None,
+        "protocol_detection_timeout": Timeout.of(timeout)
+        if (timeout := duration(spec.protocol_detection_timeout))
+        else None,
+        "tcp_keepalive": keepalive(spec.tcp_keepalive),
+        "upgrade_to_http2": spec.h2_upgrade_policy == "UPGRADE",
+        "dns_refresh_rate": duration(spec.dns_refresh_rate) or None,
+        "access_log_file": spec.access_log_file or None,
+        "access_log_format": spec.access_log_format or None,
+        "access_log_json": spec.access_log_encoding == "JSON",
+        "min_tls_version": _tls_version(spec),
+        "path_normalization": _normalization(spec),
+        "outbound_listener_port": spec.proxy_listen_port or None,
+        "inbound_listener_port": spec.proxy_inbound_listen_port or None,
+        "proxy_http_port": spec.proxy_http_port or None,
+    }
+    said = {field: value for field, value in chosen.items() if value is not None}
+    found = msgspec.structs.replace(DEFAULTS, **said)
+    if spec.default_http_retry_policy is None:
+        return found
+    return msgspec.structs.replace(found, default_retry=retry_policy(spec.default_http_retry_policy, DEFAULTS))
+
+
+def _visibility(export_to: tuple[str, ...]) -> Visibility | None:
+    """A default for `exportTo`. A `.` in it is kept: it stands for the namespace of each resource that has no own."""
+    if not export_to:
+        return None
+    return Visibility() if "*" in export_to else Visibility(frozenset(export_to) - {"~"})
+
+
+def _tls_version(spec: MeshConfigSpec) -> str | None:
+    version = spec.mesh_mtls.min_protocol_version if spec.mesh_mtls else "TLS_AUTO"
+    return None if version == "TLS_AUTO" else version
+
+
+def _normalization(spec: MeshConfigSpec) -> str | None:
+    normalization = spec.path_normalization.normalization if spec.path_normalization else "DEFAULT"
+    return None if normalization == "DEFAULT" else normalization
