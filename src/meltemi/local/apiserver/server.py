@@ -23,8 +23,8 @@ import yaml
 
 from meltemi.kube.client import Client
 from meltemi.kube.resources import NAMESPACES, Key, Obj
-from meltemi.local.apiserver import admission, certificate
-from meltemi.local.apiserver.catalogue import CORE, Catalogue, Kind
+from meltemi.local.apiserver import admission, certificate, meshkinds
+from meltemi.local.apiserver.catalogue import Catalogue, Kind
 from meltemi.local.apiserver.context import Context
 from meltemi.local.apiserver.http import application
 from meltemi.local.apiserver.identity import Tokens
@@ -45,19 +45,25 @@ class ApiServer:
         self,
         directory: Path,
         *,
-        kinds: Sequence[Kind] = CORE,
-        validate: admission.Validator = admission.no_rules,
+        kinds: Sequence[Kind] | None = None,
+        validate: admission.Validator = meshkinds.validate,
         schema_of: SchemaOf = lambda kind: None,
         pods: Callable[[], PodAccess | None] = lambda: None,
         admin_address: Callable[[], str | None] = lambda: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Opens the state directory. Raises StorageError, also if another server has it open."""
+        """Opens the state directory. Raises StorageError, also if another server has it open.
+
+        Serves `kinds`, by default the core kinds and all of the mesh; `pods` and `admin_address` are asked at each
+        request, so they may come and go.
+        """
         self._store = Store(directory)
         self._certificate_file = directory / "tls.pem"
         self._certificate = certificate.ensure(self._certificate_file, now())
         self.token = _admin_token(directory / "admin-token")
-        self.verbs = Verbs(self._store, Catalogue(kinds), validate=validate, now=now)
+        self.verbs = Verbs(
+            self._store, Catalogue(meshkinds.served() if kinds is None else kinds), validate=validate, now=now
+        )
         self.verbs.resume()
         self._watches = Watches(self._store)
         self._context = Context(
