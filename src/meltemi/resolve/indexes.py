@@ -8,12 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from meltemi.api.core import EndpointSlice
+from meltemi.api.meta import Resource
 from meltemi.api.networking import DestinationRule, ServiceEntry, VirtualService
 from meltemi.api.networking.virtual_service import HttpMatchRequest, L4MatchAttributes, TlsMatchAttributes
 from meltemi.base.hosts import qualify
 from meltemi.model.services import Service, Workload
 from meltemi.resolve import hosts
 from meltemi.resolve.http_rules import MESH, gateways_of, qualified
+
+
+def namespace(row: Resource) -> str:
+    """`namespace` of whatever lives in one."""
+    return row.namespace
 
 
 def slice_service(row: EndpointSlice) -> tuple[tuple[str, str], ...]:
@@ -77,6 +83,11 @@ def service_namespace(row: Service) -> str:
 def service_patterns(row: Service) -> tuple[str, ...]:
     """Service `pattern`: every pattern that covers its host, and the host itself."""
     return tuple(hosts.patterns(row.host))
+
+
+def service_addresses(row: Service) -> tuple[str, ...]:
+    """Service `address`: the virtual addresses under which clients reach it."""
+    return row.addresses
 
 
 def service_ports(row: Service) -> tuple[int, ...]:

@@ -1,0 +1,126 @@
+"""TLS of a gateway's servers: modes, versions, and where certificates come from.
+
+Credentials are named, never read: `kubernetes://<namespace>/<name>`, in the namespace in which the gateway runs, and
+with `-cacert` behind for the authorities that clients' certificates are checked with. A server whose credential is
+missing is not run, so that it cannot keep the others on its port from being.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+
+from meltemi.api.networking.gateway import ServerTlsSettings, TlsCertificate
+from meltemi.base.problems import Problem
+from meltemi.flow import View
+from meltemi.model.gateways import ServerTls, ServerTlsMode
+from meltemi.resolve import problems
+from meltemi.resolve.credentials import Credential
+from meltemi.resolve.gateway_servers import Served
+
+Credentials = View[tuple[str, str], Credential]
+
+CA_SUFFIX = "-cacert"
+_CHECKS_CLIENTS = ("MUTUAL", "OPTIONAL_MUTUAL")
+
+
+def server_tls(
+    served: Served, namespace: str, credentials: Credentials
+) -> Generator[Problem, None, tuple[bool, ServerTls | None]]:
+    """Whether the server can be run, and its TLS. `namespace` is that of the proxy."""
+    tls = served.server.tls
+    if tls is None or not served.opens_tls:
+        return True, None
+    yield from _unsupported(served, tls)
+    if tls.mode in ("PASSTHROUGH", "ISTIO_MUTUAL"):
+        return True, _settings(tls, (), "", TlsCertificate())
+    names = (tls.credential_name,) if tls.credential_name else tls.credential_names
+    checks = tls.mode in _CHECKS_CLIENTS
+    authorities = (tls.ca_cert_credential_name or f"{names[0]}{CA_SUFFIX}") if names and checks else ""
+    missing = list(_missing(served, namespace, names, authorities, credentials))
+    if missing:
+        yield from missing
+        return False, None
+    files = TlsCertificate()
+    if not names:
+        files = tls.tls_certificates[0] if tls.tls_certificates else _files(tls)
+        if not files.server_certificate or not files.private_key:
+            yield _no_certificate(served)
+            return False, None
+    secrets = tuple(f"kubernetes://{namespace}/{name}" for name in names)
+    return True, _settings(tls, secrets, f"kubernetes://{namespace}/{authorities}" if authorities else "", files)
+
+
+def _settings(tls: ServerTlsSettings, secrets: tuple[str, ...], authorities: str, files: TlsCertificate) -> ServerTls:
+    return ServerTls(
+        mode=ServerTlsMode(tls.mode),
+        credentials=secrets,
+        ca_credential=authorities,
+        certificate_file=files.server_certificate,
+        private_key_file=files.private_key,
+        ca_file=files.ca_certificates or (tls.ca_certificates if not secrets else ""),
+        subject_alt_names=tls.subject_alt_names,
+        min_version="" if tls.min_protocol_version == "TLS_AUTO" else tls.min_protocol_version,
+        max_version="" if tls.max_protocol_version == "TLS_AUTO" else tls.max_protocol_version,
+        cipher_suites=tls.cipher_suites,
+    )
+
+
+def _files(tls: ServerTlsSettings) -> TlsCertificate:
+    return TlsCertificate(
+        server_certificate=tls.server_certificate, private_key=tls.private_key, ca_certificates=tls.ca_certificates
+    )
+
+
+def _missing(
+    served: Served, namespace: str, names: tuple[str, ...], authorities: str, credentials: Credentials
+) -> Iterator[Problem]:
+    """What of a server's credentials is not there or cannot be used."""
+    for name in names:
+        found = credentials.get((namespace, name))
+        if found is None or not found.has_key:
+            yield _credential(served, namespace, name, "a certificate and its key (tls.crt, tls.key)", found)
+    if authorities:
+        own = credentials.get((namespace, authorities))
+        beside = credentials.get((namespace, authorities.removesuffix(CA_SUFFIX)))
+        if not any(each is not None and each.has_ca for each in (own, beside)):
+            yield _credential(served, namespace, authorities, "certificates of authorities (ca.crt)", own or beside)
+
+
+def _credential(served: Served, namespace: str, name: str, content: str, found: Credential | None) -> Problem:
+    said = f": {found.problem}" if found and found.problem else ""
+    return problems.of(
+        served.gateway,
+        f"{served.path}.tls.credentialName",
+        "InvalidCredential" if found else "CredentialNotFound",
+        f"Secret {namespace}/{name} does not hold {content}{said}"
+        if found
+        else f"there is no Secret {namespace}/{name}",
+        f"create Secret {name} with {content} in namespace {namespace}, where the gateway runs",
+    )
+
+
+def _no_certificate(served: Served) -> Problem:
+    return problems.of(
+        served.gateway,
+        f"{served.path}.tls",
+        "CertificateRequired",
+        "the server has no certificate, so that it is not run",
+        "add tls.credentialName, or tls.serverCertificate with tls.privateKey",
+    )
+
+
+def _unsupported(served: Served, tls: ServerTlsSettings) -> Iterator[Problem]:
+    for field, used in (
+        ("caCrl", bool(tls.ca_crl)),
+        ("verifyCertificateSpki", bool(tls.verify_certificate_spki)),
+        ("verifyCertificateHash", bool(tls.verify_certificate_hash)),
+        ("tlsCertificates[1]", len(tls.tls_certificates) > 1),
+    ):
+        if used:
+            yield problems.warning(
+                served.gateway,
+                f"{served.path}.tls.{field}",
+                "NotSupported",
+                "this field has no effect",
+                "remove it",
+            )
