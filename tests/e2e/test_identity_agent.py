@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import socket
 import stat
@@ -69,6 +68,15 @@ class Pair:
 
     async def get(self) -> httpx.Response:
         return await self.rig.http.get(f"http://127.0.0.1:{self.door}/")
+
+
+async def is_listening(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.transport.abort()
+    return True
 
 
 async def test_both_ends_see_each_others_identity_and_so_does_the_control_plane(rig: Rig) -> None:
@@ -195,10 +203,9 @@ async def test_the_pod_can_end_its_own_proxy(rig: Rig) -> None:
     url = f"http://127.0.0.1:{pair.web.ports.agent}/quitquitquit"
     assert (await rig.http.get(url)).status_code == 404
     assert (await rig.http.post(url)).status_code == 200
-    with pytest.raises(httpx.TransportError):
-        async with asyncio.timeout(DEADLINE):
-            while True:
-                await pair.get()
+    async with asyncio.timeout(DEADLINE):
+        while await is_listening(pair.door):
+            pass
 
 
 async def test_only_the_owner_can_reach_the_sockets(rig: Rig) -> None:
@@ -230,7 +237,5 @@ async def test_the_agent_stays_small_with_one_proxy_and_with_many(rig: Rig) -> N
     one = rig.agent.memory()
     await asyncio.gather(*(serve(rig.spec(f"app{number}")) for number in range(50)))
     many = rig.agent.memory()
-    print(f"\nagent: {one:.1f} MB with one proxy, {many:.1f} MB with 51")  # noqa: T201
-    assert one < 45
-    assert (many - one) / 50 < 0.5
-    assert os.getpid() != rig.agent.process.pid if rig.agent.process else True
+    assert one < 45, f"{one:.1f} MB"
+    assert (many - one) / 50 < 0.5, f"{one:.1f} MB with one proxy, {many:.1f} MB with 51"

@@ -9,12 +9,10 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
-from google.protobuf.message import DecodeError
-
+from meltemi.agent import wire
 from meltemi.agent.call import CallError, Target, unary
 from meltemi.agent.spec import Address
 from meltemi.base.spiffe import SpiffeId
-from meltemi.protos.istio.v1.auth.ca_pb2 import IstioCertificateRequest, IstioCertificateResponse
 
 _METHOD = "/istio.v1.auth.IstioCertificateService/CreateCertificate"
 
@@ -45,16 +43,14 @@ class CertificateClient:
             token, roots = self._token(), self._roots()
         except OSError as error:
             raise CallError(f"cannot read {error.filename}: {error.strerror}") from error
-        request = IstioCertificateRequest(csr=csr.decode(), validity_duration=int(ttl.total_seconds()))
-        if self._cluster_id:
-            request.metadata.update({"ClusterID": self._cluster_id})
+        request = wire.certificate_request(csr.decode(), int(ttl.total_seconds()), self._cluster_id)
         name = f"{self._identity.service_account}.{self._identity.namespace}.svc"
         target = Target(self._address, name, self._identity, roots)
         metadata = [("authorization", f"Bearer {token.strip()}")]
-        answer = await unary(target, _METHOD, request.SerializeToString(), metadata, seconds=self._seconds)
+        answer = await unary(target, _METHOD, request, metadata, seconds=self._seconds)
         try:
-            return tuple(IstioCertificateResponse.FromString(answer).cert_chain)
-        except DecodeError as error:
+            return wire.certificate_chain(answer)
+        except wire.WireError as error:
             raise CallError("the authority's answer cannot be read") from error
 
 

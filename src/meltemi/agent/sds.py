@@ -15,19 +15,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable
 from itertools import count
 
-from google.protobuf.message import DecodeError
-
+from meltemi.agent import wire
 from meltemi.agent.framing import MalformedError
 from meltemi.agent.secrets import Secret, Secrets
 from meltemi.agent.streams import Method, Stream
-from meltemi.protos.envoy.service.discovery.v3.discovery_pb2 import (
-    DeltaDiscoveryRequest,
-    DeltaDiscoveryResponse,
-    DiscoveryRequest,
-    DiscoveryResponse,
-    Resource,
-)
-from meltemi.protos.google.protobuf.any_pb2 import Any
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +45,7 @@ class Subscription(ABC):
         """A request of the peer. Raises MalformedError if it cannot be read."""
         try:
             self.request(message)
-        except DecodeError as error:
+        except wire.WireError as error:
             raise MalformedError("the discovery request cannot be read") from error
 
     @abstractmethod
@@ -94,24 +85,20 @@ class StateOfTheWorld(Subscription):
 
     def request(self, message: bytes) -> None:
         """An acknowledgement, a refusal or a new set of names."""
-        request = DiscoveryRequest.FromString(message)
-        if request.response_nonce and request.response_nonce != self._nonce:
+        request = wire.SecretsRequest.parse(message)
+        if request.nonce and request.nonce != self._nonce:
             return  # it answers an older response; the answer to the newer one is on its way
-        if request.HasField("error_detail"):
-            log.warning("Envoy refused %s: %s", ", ".join(request.resource_names), request.error_detail.message)
-        names = set(request.resource_names)
+        if request.error:
+            log.warning("Envoy refused %s: %s", ", ".join(request.names), request.error)
+        names = set(request.names)
         self._drop(self._names - names)
         self._want(names)
         self.push()
 
     def response(self, secrets: Collection[Secret], nonce: str) -> bytes:
         """A DiscoveryResponse."""
-        return DiscoveryResponse(
-            version_info="+".join(secret.version for secret in secrets),
-            type_url=TYPE_URL,
-            nonce=nonce,
-            resources=[Any(type_url=TYPE_URL, value=secret.body) for secret in secrets],
-        ).SerializeToString()
+        version = "+".join(secret.version for secret in secrets)
+        return wire.discovery_response(version, TYPE_URL, nonce, [secret.body for secret in secrets])
 
 
 class Delta(Subscription):
@@ -119,25 +106,19 @@ class Delta(Subscription):
 
     def request(self, message: bytes) -> None:
         """An acknowledgement, a refusal or a change of the wanted names."""
-        request = DeltaDiscoveryRequest.FromString(message)
-        if request.HasField("error_detail"):
-            log.warning("Envoy refused %s: %s", ", ".join(sorted(self._names)), request.error_detail.message)
-        self._drop(request.resource_names_unsubscribe)
-        self._drop(request.resource_names_subscribe)
-        self._sent |= dict(request.initial_resource_versions)
-        self._want(request.resource_names_subscribe)
+        request = wire.DeltaSecretsRequest.parse(message)
+        if request.error:
+            log.warning("Envoy refused %s: %s", ", ".join(sorted(self._names)), request.error)
+        self._drop(request.unsubscribe)
+        self._drop(request.subscribe)
+        self._sent |= request.versions
+        self._want(request.subscribe)
         self.push()
 
     def response(self, secrets: Collection[Secret], nonce: str) -> bytes:
         """A DeltaDiscoveryResponse."""
-        return DeltaDiscoveryResponse(
-            type_url=TYPE_URL,
-            nonce=nonce,
-            resources=[
-                Resource(name=secret.name, version=secret.version, resource=Any(type_url=TYPE_URL, value=secret.body))
-                for secret in secrets
-            ],
-        ).SerializeToString()
+        resources = [(secret.name, secret.version, secret.body) for secret in secrets]
+        return wire.delta_discovery_response(TYPE_URL, nonce, resources)
 
 
 def methods(secrets: Secrets) -> dict[str, Method]:

@@ -16,13 +16,8 @@ from pathlib import Path
 
 import msgspec
 
+from meltemi.agent import wire
 from meltemi.agent.identity import Certificate
-from meltemi.protos.envoy.config.core.v3.base_pb2 import DataSource
-from meltemi.protos.envoy.extensions.transport_sockets.tls.v3.common_pb2 import (
-    CertificateValidationContext,
-    TlsCertificate,
-)
-from meltemi.protos.envoy.extensions.transport_sockets.tls.v3.secret_pb2 import Secret as SecretMessage
 
 log = logging.getLogger(__name__)
 
@@ -52,20 +47,12 @@ def identity_secret(certificate: Certificate) -> Secret:
 
 def key_pair(name: str, chain: bytes, key: bytes) -> Secret:
     """A certificate chain with its key (both PEM)."""
-    message = SecretMessage(
-        name=name,
-        tls_certificate=TlsCertificate(
-            certificate_chain=DataSource(inline_bytes=chain), private_key=DataSource(inline_bytes=key)
-        ),
-    )
-    return Secret(name, _version(chain), message.SerializeToString())
+    return Secret(name, _version(chain), wire.tls_certificate(name, chain, key))
 
 
 def roots_secret(name: str, roots: bytes) -> Secret:
     """The certificates (PEM) that vouch for peers."""
-    context = CertificateValidationContext(trusted_ca=DataSource(inline_bytes=roots))
-    message = SecretMessage(name=name, validation_context=context)
-    return Secret(name, _version(roots), message.SerializeToString())
+    return Secret(name, _version(roots), wire.validation_context(name, roots))
 
 
 def _version(public_part: bytes) -> str:
