@@ -6,6 +6,7 @@ configuration enables it: virtual hosts come and go by themselves, and no listen
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 
 from google.protobuf.message import Message
@@ -19,7 +20,6 @@ from meltemi.protos.envoy.config.listener.v3.listener_components_pb2 import Filt
 from meltemi.protos.envoy.config.route.v3.route_pb2 import RouteConfiguration
 from meltemi.protos.envoy.extensions.filters.http.cors.v3.cors_pb2 import Cors
 from meltemi.protos.envoy.extensions.filters.http.fault.v3.fault_pb2 import HTTPFault
-from meltemi.protos.envoy.extensions.filters.http.grpc_stats.v3.config_pb2 import FilterConfig as GrpcStats
 from meltemi.protos.envoy.extensions.filters.http.grpc_web.v3.grpc_web_pb2 import GrpcWeb
 from meltemi.protos.envoy.extensions.filters.http.router.v3.router_pb2 import Router
 from meltemi.protos.envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
@@ -31,7 +31,6 @@ from meltemi.protos.google.protobuf.duration_pb2 import Duration
 
 NAME = "envoy.filters.network.http_connection_manager"
 ROUTER = "envoy.filters.http.router"
-GRPC_STATS = "envoy.filters.http.grpc_stats"
 GRPC_WEB = "envoy.filters.http.grpc_web"
 
 # The order in which filters see a request; answers pass them the other way. A filter relies on those above it: who the
@@ -45,7 +44,6 @@ ORDER = (
     "envoy.filters.http.local_ratelimit",
     "envoy.filters.http.ratelimit",
     GRPC_WEB,  # makes gRPC of gRPC-Web, for all below
-    GRPC_STATS,  # counts messages of gRPC
     faults.NAME,  # after authorization: a fault is no way around it
     cors.NAME,
     ROUTER,  # ends the chain
@@ -72,7 +70,6 @@ def http_filter(name: str, config: Message, *, disabled: bool = False) -> HttpFi
 def common_filters(*, grpc_web: bool = False) -> dict[str, HttpFilter | Iterable[HttpFilter]]:
     """The filters of every chain, to which others may be added before they are arranged."""
     found: dict[str, HttpFilter | Iterable[HttpFilter]] = {
-        GRPC_STATS: http_filter(GRPC_STATS, _message_counts()),
         faults.NAME: http_filter(faults.NAME, HTTPFault(), disabled=True),
         cors.NAME: http_filter(cors.NAME, Cors(), disabled=True),
         ROUTER: http_filter(ROUTER, Router()),
@@ -80,13 +77,6 @@ def common_filters(*, grpc_web: bool = False) -> dict[str, HttpFilter | Iterable
     if grpc_web:
         found[GRPC_WEB] = http_filter(GRPC_WEB, GrpcWeb())
     return found
-
-
-def _message_counts() -> GrpcStats:
-    """Messages are counted for metrics; Envoy's statistics by method are left out."""
-    config = GrpcStats(emit_filter_state=True)
-    config.individual_method_stats_allowlist.SetInParent()
-    return config
 
 
 def rds(name: str) -> Rds:
@@ -133,9 +123,10 @@ def as_filter(manager: HttpConnectionManager) -> Filter:
     return Filter(name=NAME, typed_config=any_of(manager))
 
 
-def outbound_loggers(mesh: Mesh) -> list[AccessLog]:
-    """How a client's sidecar (or a gateway) tells of its requests."""
-    return [
+@functools.lru_cache(maxsize=4)
+def outbound_loggers(mesh: Mesh) -> tuple[AccessLog, ...]:
+    """How a client's sidecar (or a gateway) tells of its requests. Made once: do not change them."""
+    return (
         *metrics.http_loggers(
             metrics.Reporter.SOURCE,
             metrics.local("%UPSTREAM_LOCAL_URI_SAN%"),
@@ -143,7 +134,7 @@ def outbound_loggers(mesh: Mesh) -> list[AccessLog]:
             metrics.called_service(http=True),
         ),
         *access_logs.loggers(mesh),
-    ]
+    )
 
 
 def outbound(name: str, routes: Rds | RouteConfiguration, mesh: Mesh, *, grpc_web: bool = False) -> Filter:

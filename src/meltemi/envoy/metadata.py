@@ -7,6 +7,7 @@ shows what it finds, and Istio's word for "not known" is `unknown`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 from meltemi.model.services import Endpoint, Service, WorkloadName
@@ -24,22 +25,6 @@ ADDRESS = "address"  # under `envoy.lb`: picks one endpoint by its address
 
 UNKNOWN = "unknown"
 LATEST = "latest"
-
-__all__ = [
-    "ADDRESS",
-    "BALANCING",
-    "DISABLED",
-    "LATEST",
-    "MESH",
-    "MUTUAL",
-    "TLS_MODE",
-    "TRANSPORT",
-    "UNKNOWN",
-    "of_cluster",
-    "of_endpoint",
-    "of_route",
-    "texts",
-]
 
 
 def texts(values: Mapping[str, str]) -> Struct:
@@ -63,14 +48,23 @@ def of_route(host: str, name: str, namespace: str) -> Metadata:
 
 
 def of_endpoint(endpoint: Endpoint, *, addressed: bool = False) -> Metadata:
-    """How an endpoint is to be spoken to, and who it is. `addressed`: it can be picked by its address."""
-    mode = MUTUAL if endpoint.meshed else DISABLED
-    message = Metadata(
-        filter_metadata={TRANSPORT: texts({TLS_MODE: mode}), MESH: texts(_workload(endpoint.names))},
-    )
-    if addressed:
-        message.filter_metadata[BALANCING].CopyFrom(texts({ADDRESS: endpoint.address}))
+    """How an endpoint is to be spoken to, and who it is. `addressed`: it can be picked by its address.
+
+    Made once for all endpoints of a workload: do not change it.
+    """
+    shared = _endpoint(endpoint.meshed, endpoint.names)
+    if not addressed:
+        return shared
+    message = Metadata()
+    message.CopyFrom(shared)
+    message.filter_metadata[BALANCING].CopyFrom(texts({ADDRESS: endpoint.address}))
     return message
+
+
+@functools.lru_cache(maxsize=4096)
+def _endpoint(meshed: bool, names: WorkloadName) -> Metadata:
+    mode = MUTUAL if meshed else DISABLED
+    return Metadata(filter_metadata={TRANSPORT: texts({TLS_MODE: mode}), MESH: texts(_workload(names))})
 
 
 def _service(service: Service) -> Struct:

@@ -8,6 +8,8 @@ protocol was found by sniffing keeps the client's, because the application behin
 
 from __future__ import annotations
 
+import functools
+
 from meltemi.envoy import names
 from meltemi.envoy.balancing import http_hash_policies
 from meltemi.envoy.values import (
@@ -175,14 +177,18 @@ def http_options(
     return options
 
 
-def upstream_filters() -> list[HttpFilter]:
-    """What a mesh endpoint is told of the client, and what it is not: applied to what leaves for the mesh only."""
+@functools.cache
+def upstream_filters() -> tuple[HttpFilter, ...]:
+    """What a mesh endpoint is told of the client, and what it is not: applied to what leaves for the mesh only.
+
+    Made once: do not change them.
+    """
     peer = HeaderValueOption(
         header=HeaderValue(key=names.PEER_METADATA_HEADER, value="%ENVIRONMENT(MELTEMI_PEER_METADATA)%"),
         append_action=HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
     )
     mutations = Mutations(request_mutations=[Mutation(append=peer), Mutation(remove=names.ORIGINAL_DESTINATION_HEADER)])
-    return [
+    return (
         HttpFilter(name="envoy.filters.http.header_mutation", typed_config=any_of(HeaderMutation(mutations=mutations))),
         HttpFilter(name="envoy.filters.http.upstream_codec", typed_config=any_of(UpstreamCodec())),
-    ]
+    )

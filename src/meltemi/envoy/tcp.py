@@ -6,6 +6,7 @@ the proxy that carries it.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 
 from meltemi.envoy import access_logs, actions, balancing, metadata, metrics, names
@@ -29,9 +30,10 @@ SET_FILTER_STATE = "envoy.filters.network.set_filter_state"
 APPLICATION_PROTOCOLS = "envoy.network.application_protocols"
 
 
-def outbound_loggers(mesh: Mesh) -> list[AccessLog]:
-    """How a client's sidecar tells of its connections."""
-    return [
+@functools.lru_cache(maxsize=4)
+def outbound_loggers(mesh: Mesh) -> tuple[AccessLog, ...]:
+    """How a client's sidecar tells of its connections. Made once: do not change them."""
+    return (
         *metrics.tcp_loggers(
             metrics.Reporter.SOURCE,
             metrics.local("%UPSTREAM_LOCAL_URI_SAN%"),
@@ -39,7 +41,7 @@ def outbound_loggers(mesh: Mesh) -> list[AccessLog]:
             metrics.called_service(http=False),
         ),
         *access_logs.loggers(mesh),
-    ]
+    )
 
 
 def to_cluster(cluster: str, mesh: Mesh, loggers: Iterable[AccessLog] | None = None) -> Filter:

@@ -7,6 +7,7 @@ and ALPN follow Istio's, so that the other side may be an Istio sidecar.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 
 from meltemi.envoy import names
@@ -60,8 +61,9 @@ def parameters(min_version: str = "") -> TlsParameters:
     )
 
 
+@functools.cache
 def agent_secret(name: str) -> SdsSecretConfig:
-    """A secret that the agent beside the proxy hands out."""
+    """A secret that the agent beside the proxy hands out. Made once: do not change it."""
     service = GrpcService(envoy_grpc=GrpcService.EnvoyGrpc(cluster_name=names.SDS_CLUSTER))
     source = ApiConfigSource(
         api_type=ApiConfigSource.GRPC,
