@@ -1,0 +1,1 @@
+"""One module per verb; `meltemi.cli.commands` lists them."""
