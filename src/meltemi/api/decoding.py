@@ -17,10 +17,11 @@ import msgspec
 
 from meltemi.api import paths, registry
 from meltemi.api.core.config import ConfigMap, Secret
+from meltemi.api.faults import Fault, problem_of
 from meltemi.api.mesh.config import MeshConfig, MeshConfigSpec
 from meltemi.api.meta import ORIGIN, ObjectMeta, Resource
 from meltemi.api.registry import Kind
-from meltemi.api.shaping import Fault, fields_of, shape
+from meltemi.api.shaping import fields_of, shape
 from meltemi.api.yaml import Document, load
 from meltemi.base.problems import Problem
 from meltemi.base.refs import Origin, Ref
@@ -94,7 +95,7 @@ def mesh_config_of(config_map: ConfigMap) -> Decoded:
     loaded = load(text, config_map.origin.file)
     faults = [Fault("data.mesh", problem.message, problem.hint, problem.code) for problem in loaded.problems]
     if faults:
-        return Decoded(None, tuple(_problem(fault, config_map.ref, config_map.origin) for fault in faults))
+        return Decoded(None, tuple(problem_of(fault, config_map.ref, config_map.origin) for fault in faults))
     data = loaded.documents[0].data if loaded.documents else {}
     decoded = _decode_bare_mesh_config(data, config_map.origin, None)
     moved = tuple(
@@ -105,7 +106,7 @@ def mesh_config_of(config_map: ConfigMap) -> Decoded:
 
 def encode(resource: Resource) -> dict[str, Any]:
     """The wire form of a resource, without what is left at its default."""
-    wire: dict[str, Any] = msgspec.to_builtins(resource, str_keys=True, enc_hook=_to_wire)
+    wire: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(resource, enc_hook=_to_wire))
     wire.pop(ORIGIN, None)
     if "status" in wire:
         wire["status"] = wire.pop("status")  # last, as everyone writes it
@@ -231,9 +232,5 @@ def _problems(
 ) -> tuple[Problem, ...]:
     ref = ref_of(document)
     return tuple(
-        _problem(fault, ref, Origin(origin.file, lines.line(fault.path)) if lines else origin) for fault in faults
+        problem_of(fault, ref, Origin(origin.file, lines.line(fault.path)) if lines else origin) for fault in faults
     )
-
-
-def _problem(fault: Fault, ref: Ref, origin: Origin) -> Problem:
-    return Problem(ref=ref, path=fault.path, message=fault.message, hint=fault.hint, code=fault.code, origin=origin)

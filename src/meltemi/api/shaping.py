@@ -18,19 +18,11 @@ import msgspec
 from msgspec import inspect
 
 from meltemi.api import paths
+from meltemi.api.faults import Fault
 from meltemi.api.meta import ORIGIN
 
 _INTEGER = re.compile(r"-?\d{1,20}")
 _DECIMAL = re.compile(r"-?\d+(\.\d+)?([eE][-+]?\d+)?")
-
-
-class Fault(msgspec.Struct, frozen=True):
-    """One thing that does not fit, at a path."""
-
-    path: str
-    message: str
-    hint: str = ""
-    code: str = "Invalid"
 
 
 class Misfit:

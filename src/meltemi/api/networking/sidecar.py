@@ -9,15 +9,15 @@ from meltemi.api.networking.destination_rule import ConnectionPoolSettings
 from meltemi.api.networking.gateway import ServerTlsSettings
 from meltemi.api.networking.service_entry import EntryWorkloadSelector
 from meltemi.api.networking.virtual_service import Destination
-from meltemi.api.scalars import Port, PortOrZero
+from meltemi.api.scalars import PortOrZero
 
 CaptureMode = Literal["DEFAULT", "IPTABLES", "NONE"]
 
 
 class SidecarPort(Part, frozen=True, kw_only=True):
-    """A port of a listener. `target_port` is deprecated."""
+    """A port of a listener; 0 for a Unix socket. `target_port` is deprecated."""
 
-    number: Port
+    number: PortOrZero = 0
     protocol: str = ""
     name: str = ""
     target_port: PortOrZero = 0

@@ -1,0 +1,111 @@
+"""Whether a Sidecar can mean anything: what is seen, and where the workload is reached."""
+
+from __future__ import annotations
+
+from meltemi.api import paths
+from meltemi.api.faults import Fault, Faults
+from meltemi.api.networking.sidecar import EgressListener, IngressListener, Sidecar, SidecarSpec
+from meltemi.api.validation import terms
+from meltemi.api.validation.destination_rule import connection_pool
+from meltemi.api.validation.gateway import server_tls
+from meltemi.base.hosts import is_address
+
+_LOCAL = ("127.0.0.1", "0.0.0.0", "[::1]", "[::]")
+
+
+def sidecar(resource: Sidecar) -> Faults:
+    """What is wrong with a Sidecar."""
+    spec = resource.spec
+    if spec == SidecarSpec(workload_selector=spec.workload_selector):
+        yield Fault("spec", "the Sidecar says nothing", "add egress or ingress", "RequiredField")
+    if spec.workload_selector:
+        yield from terms.labels("spec.workloadSelector.labels", spec.workload_selector.labels)
+    ports: set[int] = set()
+    for index, listener in enumerate(spec.ingress):
+        path = paths.item("spec.ingress", index)
+        if listener.port.number in ports:
+            yield Fault(f"{path}.port.number", "the port is listed twice", "keep one", "Duplicate")
+        ports.add(listener.port.number)
+        yield from _ingress(path, listener)
+    yield from _egress(spec)
+    if spec.inbound_connection_pool:
+        yield from connection_pool("spec.inboundConnectionPool", spec.inbound_connection_pool)
+    policy = spec.outbound_traffic_policy
+    if policy and policy.egress_proxy:
+        if policy.mode != "ALLOW_ANY":
+            yield Fault(
+                "spec.outboundTrafficPolicy.egressProxy", "only ALLOW_ANY sends unknown traffic on", "use ALLOW_ANY"
+            )
+        yield from terms.host("spec.outboundTrafficPolicy.egressProxy.host", policy.egress_proxy.host, wildcard=False)
+
+
+def _ingress(path: str, listener: IngressListener) -> Faults:
+    if listener.port.protocol:
+        yield from terms.protocol(f"{path}.port.protocol", listener.port.protocol)
+    yield from _bind(path, listener)
+    if listener.tls:
+        yield from server_tls(f"{path}.tls", listener.tls)
+    if listener.connection_pool:
+        yield from connection_pool(f"{path}.connectionPool", listener.connection_pool)
+    endpoint = listener.default_endpoint
+    if not endpoint:
+        return
+    where = f"{path}.defaultEndpoint"
+    if endpoint.startswith("unix:"):
+        if not endpoint.removeprefix("unix://").startswith(("/", "@")):
+            yield Fault(where, "the socket's path is not absolute", "write unix:///path", "InvalidAddress")
+        return
+    address, _, port = endpoint.rpartition(":")
+    if address not in _LOCAL:
+        yield Fault(
+            where,
+            f"{endpoint!r} is not an endpoint of this workload",
+            "write 127.0.0.1:PORT, 0.0.0.0:PORT or unix:///path",
+            "InvalidAddress",
+        )
+    elif not port.isdigit():
+        yield Fault(where, f"{port!r} is not a port number", "write a number from 1 to 65535", "OutOfRange")
+    else:
+        yield from terms.port(where, int(port))
+
+
+def _egress(spec: SidecarSpec) -> Faults:
+    ports: set[tuple[int, str]] = set()
+    catch_all = False
+    for index, listener in enumerate(spec.egress):
+        path = paths.item("spec.egress", index)
+        if catch_all:
+            yield Fault(
+                path, "it stands after the listener for all ports", "put the one without a port last", "Conflict"
+            )
+        if listener.port is None:
+            catch_all = True
+        else:
+            key = (listener.port.number, listener.bind)
+            if key in ports:
+                yield Fault(f"{path}.port.number", "the port is listed twice", "keep one", "Duplicate")
+            ports.add(key)
+            if listener.port.protocol:
+                yield from terms.protocol(f"{path}.port.protocol", listener.port.protocol)
+        yield from _bind(path, listener)
+        if not listener.hosts:
+            yield Fault(f"{path}.hosts", "there is no host", "add hosts such as ./* or */*", "RequiredField")
+        for at, host in enumerate(listener.hosts):
+            yield from terms.namespaced_host(paths.item(f"{path}.hosts", at), host, special="*.~")
+
+
+def _bind(path: str, listener: IngressListener | EgressListener) -> Faults:
+    bind, number = listener.bind, listener.port.number if listener.port else None
+    if bind.startswith("unix:") and isinstance(listener, EgressListener):
+        if number or listener.capture_mode in ("DEFAULT", "IPTABLES"):
+            yield Fault(
+                f"{path}.bind",
+                "a Unix socket has no port and nothing is redirected to it",
+                "set port.number: 0 and captureMode: NONE",
+                "Conflict",
+            )
+        return
+    if number == 0:
+        yield from terms.port(f"{path}.port.number", number)
+    if bind and not is_address(bind):
+        yield Fault(f"{path}.bind", f"{bind!r} is not an address", "write an IP address", "InvalidAddress")

@@ -1,0 +1,158 @@
+"""Whether a VirtualService can mean anything: its hosts, its gateways, and that its rules are reached."""
+
+from __future__ import annotations
+
+from meltemi.api import paths
+from meltemi.api.faults import Fault, Faults, warning
+from meltemi.api.networking.virtual_service import (
+    HttpRoute,
+    L4MatchAttributes,
+    RouteDestination,
+    TcpRoute,
+    TlsMatchAttributes,
+    TlsRoute,
+    VirtualService,
+    VirtualServiceSpec,
+)
+from meltemi.api.validation import terms
+from meltemi.api.validation.http_route import destination, http_route, weights
+from meltemi.base.hosts import matches
+
+MESH = "mesh"
+"""The gateway that stands for all sidecars."""
+
+
+def virtual_service(resource: VirtualService) -> Faults:
+    """What is wrong with a VirtualService."""
+    spec = resource.spec
+    delegate = not spec.hosts
+    yield from _delegate(spec) if delegate else _hosts(spec)
+    for index, gateway in enumerate(spec.gateways):
+        yield from gateway_name(paths.item("spec.gateways", index), gateway)
+    yield from terms.duplicates("spec.gateways", spec.gateways, "gateway")
+    yield from terms.export_to("spec.exportTo", spec.export_to)
+    if not (spec.http or spec.tls or spec.tcp):
+        yield Fault("spec", "there is no rule", "add http, tls or tcp", "RequiredField")
+    for index, http in enumerate(spec.http):
+        yield from http_route(paths.item("spec.http", index), http, delegate=delegate)
+        yield from _gateways_of(paths.item("spec.http", index), spec, http)
+    yield from _shadowed(spec)
+    for index, tls in enumerate(spec.tls):
+        yield from _tls_route(paths.item("spec.tls", index), tls, spec)
+    for index, tcp in enumerate(spec.tcp):
+        yield from _tcp_route(paths.item("spec.tcp", index), tcp)
+
+
+def gateway_name(path: str, value: str) -> Faults:
+    """A reference to a Gateway: `mesh`, `name` or `namespace/name`."""
+    namespace, slash, name = value.rpartition("/")
+    if slash:
+        yield from terms.dns_label(path, namespace, "a namespace")
+    if not name:
+        yield Fault(path, "the gateway's name is empty", "write a name, namespace/name, or mesh")
+    else:
+        yield from terms.host(path, name, wildcard=False)
+
+
+def _delegate(spec: VirtualServiceSpec) -> Faults:
+    for name, value in (("gateways", spec.gateways), ("tls", spec.tls), ("tcp", spec.tcp)):
+        if value:
+            yield Fault(
+                f"spec.{name}",
+                f"without hosts this is a delegate, and a delegate has no {name}",
+                f"add hosts, or remove {name}",
+                "RequiredField",
+            )
+
+
+def _hosts(spec: VirtualServiceSpec) -> Faults:
+    for_mesh = not spec.gateways or MESH in spec.gateways
+    valid = True
+    for index, host in enumerate(spec.hosts):
+        path = paths.item("spec.hosts", index)
+        found = list(terms.host(path, host, address=True))
+        valid = valid and not found
+        yield from found
+        if host == "*" and for_mesh:
+            yield Fault(
+                path, "'*' would catch every host of the mesh", "name the hosts, or bind to a gateway", "InvalidHost"
+            )
+    if not valid:
+        return
+    for index, host in enumerate(spec.hosts):
+        covered = next((other for other in spec.hosts[:index] if matches(other, host) or matches(host, other)), None)
+        if covered is not None:
+            yield Fault(
+                paths.item("spec.hosts", index), f"{host!r} and {covered!r} overlap", "keep one of the two", "Duplicate"
+            )
+
+
+def _gateways_of(path: str, spec: VirtualServiceSpec, route: HttpRoute) -> Faults:
+    bound = spec.gateways or (MESH,)
+    for index, match in enumerate(route.match):
+        for at, name in enumerate(match.gateways):
+            where = paths.item(f"{path}.match[{index}].gateways", at)
+            yield from gateway_name(where, name)
+            if name not in bound:
+                yield warning(
+                    where,
+                    f"the gateway {name!r} is not one of this VirtualService's, so that the match is never met",
+                    "add it to spec.gateways",
+                )
+
+
+def _shadowed(spec: VirtualServiceSpec) -> Faults:
+    """Rules that no request reaches, because an earlier one takes every request."""
+    catcher = ""
+    for index, route in enumerate(spec.http):
+        path = paths.item("spec.http", index)
+        if catcher:
+            yield warning(path, f"no request reaches this rule: {catcher} takes them all", "move it up", "Unreachable")
+        elif not route.match:
+            catcher = path
+
+
+def _tls_route(path: str, route: TlsRoute, spec: VirtualServiceSpec) -> Faults:
+    if not route.match:
+        yield Fault(f"{path}.match", "there is no match", "add a match with sniHosts", "RequiredField")
+    for index, match in enumerate(route.match):
+        where = paths.item(f"{path}.match", index)
+        yield from _connection(where, match)
+        if not match.sni_hosts:
+            yield Fault(f"{where}.sniHosts", "there is no SNI host", "name one, or '*'", "RequiredField")
+        for at, sni in enumerate(match.sni_hosts):
+            inner = paths.item(f"{where}.sniHosts", at)
+            found = list(terms.host(inner, sni))
+            yield from found
+            if not found and not any(matches(host, sni) for host in spec.hosts):
+                yield Fault(
+                    inner,
+                    f"the SNI host {sni!r} is not among the hosts of this VirtualService",
+                    "add it to spec.hosts",
+                    "InvalidHost",
+                )
+    yield from _route_destinations(path, route.route)
+
+
+def _tcp_route(path: str, route: TcpRoute) -> Faults:
+    for index, match in enumerate(route.match):
+        where = paths.item(f"{path}.match", index)
+        yield from _connection(where, match)
+        if match.source_subnet:
+            yield from terms.subnet(f"{where}.sourceSubnet", match.source_subnet)
+    yield from _route_destinations(path, route.route)
+
+
+def _connection(path: str, match: TlsMatchAttributes | L4MatchAttributes) -> Faults:
+    yield from terms.subnets(f"{path}.destinationSubnets", match.destination_subnets)
+    yield from terms.labels(f"{path}.sourceLabels", match.source_labels)
+    for index, gateway in enumerate(match.gateways):
+        yield from gateway_name(paths.item(f"{path}.gateways", index), gateway)
+
+
+def _route_destinations(path: str, targets: tuple[RouteDestination, ...]) -> Faults:
+    if not targets:
+        yield Fault(f"{path}.route", "there is no destination", "add a route", "RequiredField")
+    for index, target in enumerate(targets):
+        yield from destination(f"{paths.item(f'{path}.route', index)}.destination", target.destination)
+    yield from weights(f"{path}.route", tuple(target.weight for target in targets))

@@ -1,0 +1,48 @@
+"""Going over the parts of a resource, with their paths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import msgspec
+from msgspec import inspect
+
+from meltemi.api import paths
+from meltemi.api.shaping import core_of, fields_of
+
+
+def parts(value: msgspec.Struct, path: str = "") -> Iterator[tuple[str, msgspec.Struct]]:
+    """A struct and all structs within it, outer ones first, each with its path on the wire."""
+    yield path, value
+    for name, wire in nesting_fields(type(value)):
+        inner = getattr(value, name)
+        if inner:
+            yield from _within(inner, paths.below(path, wire))
+
+
+def _within(value: Any, path: str) -> Iterator[tuple[str, msgspec.Struct]]:
+    if isinstance(value, msgspec.Struct):
+        yield from parts(value, path)
+    elif isinstance(value, tuple):
+        for index, inner in enumerate(value):
+            yield from parts(inner, paths.item(path, index))
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from parts(inner, paths.key(path, str(key)))
+
+
+@cache
+def nesting_fields(struct: type[msgspec.Struct]) -> tuple[tuple[str, str], ...]:
+    """The fields of a struct that hold structs, alone, in a list or in a map: attribute and wire name."""
+    return tuple((field.name, wire) for wire, field in fields_of(struct).items() if _holds_structs(field.type))
+
+
+def _holds_structs(kind: inspect.Type) -> bool:
+    kind = core_of(kind)
+    if isinstance(kind, inspect.VarTupleType):
+        return _holds_structs(kind.item_type)
+    if isinstance(kind, inspect.DictType):
+        return _holds_structs(kind.value_type)
+    return isinstance(kind, inspect.StructType)
