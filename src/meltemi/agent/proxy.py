@@ -63,10 +63,7 @@ class ProxyAgent:
 
     async def start(self) -> None:
         """Serves secrets and begins to ask for the certificate. Raises OSError if the socket cannot be made."""
-        path = Path(self.spec.sds_socket)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._sds = await streams.serve(str(path), sds.methods(self._secrets))
-        path.chmod(0o600)
+        self._sds = await streams.serve(Path(self.spec.sds_socket), sds.methods(self._secrets))
         self.refresh()
         self._task = asyncio.create_task(self._keep_fresh(), name=f"identity of {self.spec.id}")
 

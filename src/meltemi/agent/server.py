@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import socket
 from collections.abc import Callable
@@ -31,11 +30,11 @@ from meltemi.agent.control import (
     close_all,
     decode_request,
     encode,
-    new_socket,
     receive,
     send,
 )
 from meltemi.agent.proxy import ProxyAgent
+from meltemi.agent.sockets import listen_privately
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +42,6 @@ REFRESH_SECONDS = 2.0
 """How often files are looked at for changes."""
 
 _CALLS_AT_ONCE = 4
-_BACKLOG = 16
 
 
 class Agent:
@@ -186,22 +184,10 @@ class ControlServer:
             connection.close()
 
 
-def listen(path: Path) -> socket.socket:
-    """A control socket at `path` that only its owner can reach, in place of one that an earlier process left."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    listener = new_socket()
-    listener.bind(str(beside))
-    beside.chmod(0o600)
-    listener.listen(_BACKLOG)
-    beside.replace(path)
-    return listener
-
-
 async def run(control: Path, stop: asyncio.Event) -> None:
     """Serves until `stop` is set. Raises OSError if the control socket cannot be made."""
     agent = Agent(lambda: datetime.now(UTC), Random())
-    server = ControlServer(agent, listen(control))
+    server = ControlServer(agent, listen_privately(control, socket.SOCK_SEQPACKET))
     try:
         while not stop.is_set():
             with contextlib.suppress(TimeoutError):

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Protocol, cast
 
 from h2.config import H2Configuration
@@ -27,6 +28,7 @@ from h2.events import (
 from h2.exceptions import ProtocolError
 
 from meltemi.agent.framing import CONTENT_TYPE, INVALID_ARGUMENT, OK, UNIMPLEMENTED, Deframer, MalformedError, frame
+from meltemi.agent.sockets import listen_privately
 
 log = logging.getLogger(__name__)
 
@@ -211,9 +213,9 @@ class GrpcServer:
         await self._server.wait_closed()
 
 
-async def serve(path: str, methods: Mapping[str, Method]) -> GrpcServer:
+async def serve(path: Path, methods: Mapping[str, Method]) -> GrpcServer:
     """Listens on a unix socket at `path`, in place of one that an earlier process left. Raises OSError."""
     connections: set[Connection] = set()
     loop = asyncio.get_running_loop()
-    server = await loop.create_unix_server(lambda: Connection(methods, connections), path)
+    server = await loop.create_unix_server(lambda: Connection(methods, connections), sock=listen_privately(path))
     return GrpcServer(server, connections)
