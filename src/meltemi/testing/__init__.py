@@ -1,0 +1,1 @@
+"""Tools for testing meshes, ours and users': builders, random configurations, goldens, real Envoys."""

@@ -9,6 +9,7 @@ removed_resources 6), `Resource` (version 1, resource 2, name 3), `google.protob
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 
 from meltemi.envoy.resource import Resource
@@ -71,6 +72,11 @@ class Composer:
         return body + field(5, response.nonce.encode())
 
 
+def words_of(message: str) -> str:
+    """What Envoy says is wrong, without the dump of the resource that it may append."""
+    return re.sub(r"[:\s]*goo\.gle/debug.*", "", message, flags=re.DOTALL).strip()
+
+
 def read_request(request: DeltaDiscoveryRequest) -> Ask:
     """The part of a request that the protocol is about."""
     return Ask(
@@ -79,5 +85,5 @@ def read_request(request: DeltaDiscoveryRequest) -> Ask:
         unsubscribe=tuple(request.resource_names_unsubscribe),
         initial_versions=dict(request.initial_resource_versions),
         nonce=request.response_nonce,
-        error=request.error_detail.message if request.HasField("error_detail") else None,
+        error=words_of(request.error_detail.message) if request.HasField("error_detail") else None,
     )

