@@ -21,7 +21,7 @@ from starlette.routing import Route, WebSocketRoute
 from meltemi.kube.client import PatchType
 from meltemi.kube.errors import ApiError
 from meltemi.kube.resources import Obj
-from meltemi.local.apiserver import discovery, openapi, refusals, rendering, selectors, subresources
+from meltemi.local.apiserver import discovery, openapi, protobuf, refusals, rendering, selectors, subresources
 from meltemi.local.apiserver.context import Context
 from meltemi.local.apiserver.execution import exec_endpoint
 from meltemi.local.apiserver.identity import ISSUER
@@ -315,15 +315,14 @@ async def _body(request: Request) -> Any:
     body = await request.body()
     if not body.strip():
         return None
-    if "protobuf" in request.headers.get("content-type", ""):
-        raise refusals.unsupported_media(
-            "application/vnd.kubernetes.protobuf", ["application/json", "application/yaml"]
-        )
+    content_type = request.headers.get("content-type", "")
     try:
-        if "yaml" in request.headers.get("content-type", "") and not body.lstrip().startswith(b"{"):
+        if "protobuf" in content_type:
+            return protobuf.decode(body)
+        if "yaml" in content_type and not body.lstrip().startswith(b"{"):
             return yaml.load(body, yaml.CSafeLoader)
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, yaml.YAMLError) as error:
+    except (msgspec.DecodeError, yaml.YAMLError, ValueError) as error:
         raise refusals.bad_request(f"the body cannot be read: {error}") from error
 
 
