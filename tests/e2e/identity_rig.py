@@ -112,7 +112,7 @@ class ControlPlane:
         configuration: Mapping[str, Sequence[tuple[str, bytes]]] = {}
         async for request in requests:
             if request.node.id:
-                self.peers.append(context.auth_context()["x509_subject_alternative_name"][0].decode())
+                self.peers += (name.decode() for name in context.auth_context()["x509_subject_alternative_name"])
                 configuration = self.configurations[request.node.id]
             assert not request.HasField("error_detail"), request.error_detail.message
             if not request.response_nonce:

@@ -164,7 +164,7 @@ async def test_one_page_has_the_metrics_of_envoy_under_istios_names_of_the_agent
             "counters": [
                 {
                     "stat": {
-                        "name": "istio_requests_total",
+                        "name": "requests_total",
                         "tags": [
                             {"name": "response_code", "value_format": "%RESPONSE_CODE%"},
                             {"name": "source_principal", "value_format": "%DOWNSTREAM_PEER_URI_SAN%"},

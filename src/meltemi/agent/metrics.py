@@ -1,7 +1,7 @@
 """Port 15020 of a pod: all metrics of the pod in one page, and whether its proxy is ready.
 
 One scrape gives what Envoy counts, what the agent knows and what the application exposes. Envoy puts `envoy_` before the
-names of the mesh's standard metrics; here they get the names that Istio gave them. Pages are passed on in pieces and
+names of the mesh's standard metrics, and leaves labels empty; here they become what Istio's are. Pages are passed on in pieces and
 never held whole: Envoy's can be megabytes. A source that fails is left out, counted, and does not hide the others.
 """
 
@@ -22,14 +22,24 @@ from meltemi.agent.spec import Address, ProxySpec
 log = logging.getLogger(__name__)
 
 _STANDARD = re.compile(rb"^(# (?:TYPE|HELP) )?envoy_(?:istio_)?istio_", re.MULTILINE)
+_SAMPLE = re.compile(rb"^istio_.*$", re.MULTILINE)
+_REVISION_GAP = re.compile(rb'(_canonical_revision)="-?"')
+_GAP = re.compile(rb'(?<=[{,])(?!response_flags=)(\w+)="-?"')
 _END = re.compile(rb"^# EOF\n?", re.MULTILINE)
 
 _PAGE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def rename(lines: bytes) -> bytes:
-    """Whole lines of Envoy's page with the names of the standard metrics as Istio has them."""
-    return _STANDARD.sub(rb"\1istio_", lines)
+def standardise(lines: bytes) -> bytes:
+    """Whole lines of Envoy's page with the standard metrics as Istio has them: their names, and no empty labels."""
+    return _SAMPLE.sub(lambda sample: _without_gaps(sample[0]), _STANDARD.sub(rb"\1istio_", lines))
+
+
+def _without_gaps(sample: bytes) -> bytes:
+    """A sample in which labels that nothing was found for say so: `latest` for a revision, `unknown` for others."""
+    if b'=""' not in sample and b'="-"' not in sample:
+        return sample
+    return _GAP.sub(rb'\1="unknown"', _REVISION_GAP.sub(rb'\1="latest"', sample))
 
 
 async def whole_lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -97,7 +107,7 @@ class Status:
         envoy = Address("127.0.0.1", self._spec.ports.prometheus)
         async with aclosing(self._pages("envoy", envoy, "/stats/prometheus")) as pages:
             async for lines in pages:
-                yield rename(lines)
+                yield standardise(lines)
         if self._scrape is not None:
             async with aclosing(self._pages("application", self._scrape.address, self._scrape.path)) as pages:
                 async for lines in pages:

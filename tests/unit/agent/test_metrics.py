@@ -14,7 +14,7 @@ import pytest
 
 from meltemi.agent.http import HttpError, HttpServer, ask, dial
 from meltemi.agent.identity import Identity
-from meltemi.agent.metrics import Scrape, Status, application_scrape, rename, whole_lines
+from meltemi.agent.metrics import Scrape, Status, application_scrape, standardise, whole_lines
 from meltemi.agent.spec import Address, Ports, ProxySpec
 from meltemi.ca.authority import Authority
 
@@ -62,9 +62,24 @@ async def pieces_of(*pieces: bytes) -> AsyncIterator[bytes]:
 @pytest.mark.parametrize("prefix", [b"envoy_istio_", b"envoy_istio_istio_"])
 def test_standard_metrics_get_istios_names_and_others_keep_theirs(prefix: bytes) -> None:
     page = b'# TYPE %srequests_total counter\n%srequests_total{a="envoy_istio_x"} 1\nenvoy_cluster_x 1\n'
-    assert rename(page % (prefix, prefix)) == (
+    assert standardise(page % (prefix, prefix)) == (
         b'# TYPE istio_requests_total counter\nistio_requests_total{a="envoy_istio_x"} 1\nenvoy_cluster_x 1\n'
     )
+
+
+@pytest.mark.parametrize(
+    ("label", "told"),
+    [
+        (b'source_workload=""', b'source_workload="unknown"'),
+        (b'source_principal="-"', b'source_principal="unknown"'),
+        (b'source_canonical_revision=""', b'source_canonical_revision="latest"'),
+        (b'response_flags="-"', b'response_flags="-"'),
+        (b'reporter="source"', b'reporter="source"'),
+    ],
+)
+def test_labels_that_nothing_was_found_for_say_so(label: bytes, told: bytes) -> None:
+    page = b'envoy_istio_requests_total{%s,a="b"} 1\nenvoy_cluster_x{%s} 1\n'
+    assert standardise(page % (label, label)) == page.replace(b"envoy_istio", b"istio") % (told, label)
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 64, 10_000])
