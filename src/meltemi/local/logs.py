@@ -8,7 +8,8 @@ is woken by the writer, never by a clock.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+import os
+from collections.abc import AsyncGenerator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -63,7 +64,14 @@ class ContainerLog:
         self._file.close()
         self._wake()
 
-    async def read(self, options: LogOptions) -> AsyncIterator[bytes]:
+    def remove(self) -> None:
+        """Closes the log and deletes its files."""
+        if self._is_open:
+            self.close()
+        for number in range(self._kept + 1):
+            self._numbered(number).unlink(missing_ok=True)
+
+    async def read(self, options: LogOptions) -> AsyncGenerator[bytes, None]:
         """The lines that the options select; with `follow`, as they come, until the log is closed."""
         since = _since(options, self._now())
         lines = [line for line in self._lines() if not since or line[: len(since)] >= since]
@@ -177,5 +185,5 @@ async def copy_pipe(fd: int, stream: str, log: ContainerLog) -> asyncio.Future[N
     """Starts copying a pipe into a log; the future is done at the pipe's end. The descriptor is closed then."""
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[None] = loop.create_future()
-    await loop.connect_read_pipe(lambda: _PipeReader(stream, log, ended), open(fd, "rb", buffering=0))
+    await loop.connect_read_pipe(lambda: _PipeReader(stream, log, ended), os.fdopen(fd, "rb", buffering=0))
     return ended

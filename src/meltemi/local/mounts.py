@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -53,6 +54,12 @@ class MountTable:
         mount(entry.source, str(target), flags=_BIND)
         if entry.read_only:
             _make_read_only(target)
+
+    def hide(self, directories: Iterable[str]) -> None:
+        """Puts something empty over the directories that exist; what was mounted from them elsewhere stays there."""
+        for directory in directories:
+            if Path(directory).is_dir():
+                mount("tmpfs", directory, "tmpfs", MountFlag.READ_ONLY | MountFlag.NOSUID | MountFlag.NODEV, "mode=555")
 
     def _place(self, wanted: Path, *, is_directory: bool) -> Path:
         target = Path(os.path.realpath(wanted))

@@ -73,8 +73,8 @@ class MeshNetwork:
     def __repr__(self) -> str:
         return f"<MeshNetwork {self._pods} on {BRIDGE}>"
 
-    def join(self, netns: int, address: IPv4Address, rules: Sequence[Rule] = ()) -> str:
-        """Gives a pod's network namespace its link, address, route and capture rules; the name of the link here.
+    def join(self, netns: int, address: IPv4Address) -> str:
+        """Gives a pod's network namespace its link, address and route; the name of the link here.
 
         It takes a few milliseconds and does not wait for anything. Raises OSError if the kernel refuses.
         """
@@ -90,9 +90,12 @@ class MeshNetwork:
                 inside.add_default_route(self.gateway)
             finally:
                 inside.close()
-            if rules:
-                write_rules(rules)
         return name
+
+    def capture(self, netns: int, rules: Sequence[Rule]) -> None:
+        """Writes capture rules into a pod's network namespace. Raises OSError if the kernel refuses."""
+        with within_netns(netns):
+            write_rules(rules)
 
     def leave(self, name: str) -> None:
         """Removes a pod's link, if the end of its namespace has not done so already."""

@@ -39,6 +39,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     env: Mapping[str, str]
     directory: str = ""
     mounts: tuple[Mount, ...] = ()
+    hidden: tuple[str, ...] = ()
     stage: str = ""
     keep: tuple[Capability, ...] = ()
     terminal: bool = False
@@ -127,6 +128,7 @@ class Processes:
             env=dict(program.env),
             directory=program.directory,
             mounts=program.mounts,
+            hidden=program.hidden,
             stage=program.stage,
             beside=beside.pid if beside else 0,
             keep=tuple(int(capability) for capability in program.keep),

@@ -26,7 +26,8 @@ class OpenPod(msgspec.Struct, frozen=True, tag="open-pod"):
 class Start(msgspec.Struct, frozen=True, tag="start"):
     """Start a program in a pod (the pid of its holder); stdin, stdout and stderr travel beside the message.
 
-    With `beside`, the program sees the files of that process and `mounts` is not looked at. `keep` are the capabilities
+    With `beside`, the program sees the files of that process, and `mounts` and `hidden` are not looked at. `hidden` are
+    directories that it shall find empty, unless a mount lies there. `keep` are the capabilities
     that it keeps, by number. `terminal` makes its stdin its controlling terminal.
     """
 
@@ -37,6 +38,7 @@ class Start(msgspec.Struct, frozen=True, tag="start"):
     directory: str
     mounts: tuple[Mount, ...] = ()
     stage: str = ""
+    hidden: tuple[str, ...] = ()
     beside: int = 0
     keep: tuple[int, ...] = ()
     terminal: bool = False

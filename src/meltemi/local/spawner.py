@@ -239,6 +239,7 @@ def _execute(order: wire.Start, namespaces: list[tuple[int, Namespace]], stdio: 
             except OSError as error:
                 message = f"{entry.source} could not be mounted at {entry.target}: {error}"
                 raise _CannotStartError("CreateContainerError", message) from error
+        table.hide(order.hidden)
     os.setsid()
     os.umask(0o022)
     for number, fd in enumerate(stdio):

@@ -51,6 +51,7 @@ class Capability(enum.IntEnum):
 
 _DETACH = 2
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
 _PR_SET_SECUREBITS = 28
@@ -136,6 +137,11 @@ def die_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
 def adopt_orphans() -> None:
     """Makes this process the parent of those below it whose parent ends (PR_SET_CHILD_SUBREAPER)."""
     _prctl("PR_SET_CHILD_SUBREAPER", _PR_SET_CHILD_SUBREAPER, 1)
+
+
+def own_again() -> None:
+    """Gives this process back its own files in /proc, which it loses when it becomes another user."""
+    _prctl("PR_SET_DUMPABLE", _PR_SET_DUMPABLE, 1)
 
 
 def forbid_new_privileges() -> None:
