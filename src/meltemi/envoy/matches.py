@@ -88,4 +88,4 @@ def _set_path(message: RouteMatch, path: TextMatch | None) -> None:
 
 def literal(value: str) -> str:
     """A regular expression that fits this text only."""
-    return re.sub(r"([^A-Za-z0-9_/-])", r"\\\1", value)
+    return re.sub(r"([^A-Za-z0-9_/\-\u0080-\U0010ffff])", r"\\\1", value)
