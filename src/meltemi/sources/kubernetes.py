@@ -19,7 +19,9 @@ from meltemi.api import decoding
 from meltemi.api.decoding import Decoded
 from meltemi.api.meta import Resource
 from meltemi.api.registry import KINDS, Kind
-from meltemi.base.problems import Problem
+from meltemi.api.support import unsupported
+from meltemi.api.validation import validate
+from meltemi.base.problems import Problem, Severity
 from meltemi.base.refs import Origin, Ref
 from meltemi.kube import resources
 from meltemi.kube.client import Client, decode_object
@@ -190,8 +192,18 @@ def _from_wire(cls: Any, value: Any) -> Any:
 def decode(kind: Kind, raw: bytes | msgspec.Raw) -> Decoded:
     """The resource of an object's JSON: straight into its struct, or by the long way that tells what is wrong.
 
-    Lists leave out `apiVersion` and `kind`; they are put back.
+    A mesh kind is validated as well: no resource comes of one with errors, warnings come beside it. Lists leave out
+    `apiVersion` and `kind`; they are put back.
     """
+    decoded = _decoded(kind, raw)
+    if decoded.resource is None or not kind.mesh:
+        return decoded
+    problems = (*decoded.problems, *validate(decoded.resource), *unsupported(decoded.resource))
+    has_errors = any(problem.severity is Severity.ERROR for problem in problems)
+    return Decoded(None if has_errors else decoded.resource, problems)
+
+
+def _decoded(kind: Kind, raw: bytes | msgspec.Raw) -> Decoded:
     try:
         resource = _decoder(kind).decode(raw)
     except (msgspec.ValidationError, ValueError):

@@ -10,7 +10,7 @@ import msgspec
 from meltemi.local.apiserver import refusals
 from meltemi.local.apiserver.catalogue import Catalogue, Kind
 from meltemi.local.apiserver.identity import ISSUER, Refused, Tokens, User, same_secret
-from meltemi.local.apiserver.openapi import SchemaOf
+from meltemi.local.apiserver.openapi import OpenApi
 from meltemi.local.apiserver.podaccess import PodAccess
 from meltemi.local.apiserver.verbs import Verbs
 from meltemi.local.apiserver.watching import Watches
@@ -25,7 +25,7 @@ class Context(msgspec.Struct, frozen=True):
     watches: Watches
     tokens: Tokens
     admin_token: str
-    schema_of: SchemaOf
+    openapi: OpenApi
     now: Callable[[], datetime]
     admin_address: Callable[[], str | None]
     """The control plane's admin HTTP server as `host:port`, while there is one."""

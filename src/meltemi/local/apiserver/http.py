@@ -21,7 +21,7 @@ from starlette.routing import Route, WebSocketRoute
 from meltemi.kube.client import PatchType
 from meltemi.kube.errors import ApiError
 from meltemi.kube.resources import Obj
-from meltemi.local.apiserver import discovery, openapi, protobuf, refusals, rendering, selectors, subresources
+from meltemi.local.apiserver import discovery, protobuf, refusals, rendering, selectors, subresources
 from meltemi.local.apiserver.context import Context
 from meltemi.local.apiserver.execution import exec_endpoint
 from meltemi.local.apiserver.identity import ISSUER
@@ -106,7 +106,7 @@ async def _openid(context: Context, request: Request) -> Response:
 
 
 async def _openapi_index(context: Context, request: Request) -> Response:
-    return JSONResponse(openapi.paths(context.catalogue, context.schema_of))
+    return JSONResponse(context.openapi.index())
 
 
 async def _openapi(context: Context, request: Request) -> Response:
@@ -117,9 +117,10 @@ async def _openapi(context: Context, request: Request) -> Response:
             pass
         case _:
             raise refusals.no_such_path()
-    if version not in context.catalogue.groups().get(group, ()):
-        raise refusals.no_such_path()
-    return JSONResponse(openapi.document(context.catalogue, context.schema_of, group, version))
+    try:
+        return _json(context.openapi.document(group, version))
+    except KeyError:
+        raise refusals.no_such_path() from None
 
 
 async def _core(context: Context, request: Request) -> Response:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from meltemi.api import decoding, registry
+from meltemi.api import decoding, registry, schema, validation
+from meltemi.api.support import unsupported
 from meltemi.base.problems import Problem
 from meltemi.kube.resources import Obj
 from meltemi.local.apiserver.catalogue import CORE, Kind
@@ -30,9 +31,19 @@ def validate(kind: Kind, obj: Obj) -> Iterable[Problem]:
     """What is wrong with an object, as far as `meltemi.api` knows its kind. Metadata is judged by admission itself."""
     if registry.find(kind.api_version(), kind.kind) is None:
         return
-    for problem in decoding.decode(obj).problems:
+    decoded = decoding.decode(obj)
+    found = [*decoded.problems]
+    if decoded.resource is not None:
+        found += [*validation.validate(decoded.resource), *unsupported(decoded.resource)]
+    for problem in found:
         if not problem.path.startswith("metadata."):
             yield problem
+
+
+def schema_of(kind: Kind) -> Obj | None:
+    """The structural schema of a kind's objects, where `meltemi.api` knows the kind."""
+    known = registry.find(kind.api_version(), kind.kind)
+    return schema.schema_of(known) if known is not None else None
 
 
 def _of(kind: registry.Kind) -> Kind:

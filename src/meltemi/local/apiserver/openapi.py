@@ -50,33 +50,46 @@ _OBJECT_META: Obj = {
 }
 
 
-def paths(catalogue: Catalogue, schema_of: SchemaOf) -> Obj:
-    """`/openapi/v3`: where each group's document is; the hash in its address changes with its content."""
-    index = {}
-    for group, versions in catalogue.groups().items():
-        for version in versions:
-            path = f"apis/{group}/{version}" if group else f"api/{version}"
-            body = msgspec.json.encode(document(catalogue, schema_of, group, version))
-            digest = hashlib.sha256(body).hexdigest()[:32].upper()
-            index[path] = {"serverRelativeURL": f"/openapi/v3/{path}?hash={digest}"}
-    return {"paths": index}
+class OpenApi:
+    """The documents of a server, each made once."""
 
+    def __init__(self, catalogue: Catalogue, schema_of: SchemaOf) -> None:
+        self._catalogue = catalogue
+        self._schema_of = schema_of
+        self._made: dict[tuple[str, str], bytes] = {}
 
-def document(catalogue: Catalogue, schema_of: SchemaOf, group: str, version: str) -> Obj:
-    """`/openapi/v3/apis/<group>/<version>`."""
-    schemas: Obj = {"io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta": _OBJECT_META}
-    served: Obj = {}
-    for kind in catalogue.all:
-        if kind.group == group and version in kind.versions:
-            name = _schema_name(kind, version)
-            schemas[name] = _schema(kind, version, schema_of(kind))
-            served |= _paths(kind, version, name)
-    return {
-        "openapi": "3.0.0",
-        "info": {"title": "Meltemi", "version": "v1"},
-        "paths": served,
-        "components": {"schemas": schemas},
-    }
+    def index(self) -> Obj:
+        """`/openapi/v3`: where each document is; the hash in its address changes with its content."""
+        found = {}
+        for group, versions in self._catalogue.groups().items():
+            for version in versions:
+                path = f"apis/{group}/{version}" if group else f"api/{version}"
+                digest = hashlib.sha256(self.document(group, version)).hexdigest()[:32].upper()
+                found[path] = {"serverRelativeURL": f"/openapi/v3/{path}?hash={digest}"}
+        return {"paths": found}
+
+    def document(self, group: str, version: str) -> bytes:
+        """`/openapi/v3/apis/<group>/<version>`. Raises KeyError if there is no such version."""
+        if version not in self._catalogue.groups()[group]:
+            raise KeyError(version)
+        if (group, version) not in self._made:
+            self._made[group, version] = msgspec.json.encode(self._document(group, version))
+        return self._made[group, version]
+
+    def _document(self, group: str, version: str) -> Obj:
+        schemas: Obj = {"io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta": _OBJECT_META}
+        served: Obj = {}
+        for kind in self._catalogue.all:
+            if kind.group == group and version in kind.versions:
+                name = _schema_name(kind, version)
+                schemas[name] = _schema(kind, version, self._schema_of(kind))
+                served |= _paths(kind, version, name)
+        return {
+            "openapi": "3.0.0",
+            "info": {"title": "Meltemi", "version": "v1"},
+            "paths": served,
+            "components": {"schemas": schemas},
+        }
 
 
 def _schema_name(kind: Kind, version: str) -> str:

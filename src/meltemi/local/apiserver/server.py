@@ -29,7 +29,7 @@ from meltemi.local.apiserver.context import Context
 from meltemi.local.apiserver.http import application
 from meltemi.local.apiserver.identity import Tokens
 from meltemi.local.apiserver.inprocess import InProcessTransport
-from meltemi.local.apiserver.openapi import SchemaOf
+from meltemi.local.apiserver.openapi import OpenApi, SchemaOf
 from meltemi.local.apiserver.podaccess import PodAccess
 from meltemi.local.apiserver.store import Store
 from meltemi.local.apiserver.verbs import Options, Verbs
@@ -47,7 +47,7 @@ class ApiServer:
         *,
         kinds: Sequence[Kind] | None = None,
         validate: admission.Validator = meshkinds.validate,
-        schema_of: SchemaOf = lambda kind: None,
+        schema_of: SchemaOf = meshkinds.schema_of,
         pods: Callable[[], PodAccess | None] = lambda: None,
         admin_address: Callable[[], str | None] = lambda: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -71,7 +71,7 @@ class ApiServer:
             self._watches,
             Tokens(directory / "sa.key", self._store, now),
             self.token,
-            schema_of,
+            OpenApi(self.verbs.catalogue, schema_of),
             now,
             admin_address,
             pods,
