@@ -234,7 +234,14 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 # === what the control plane tells the Envoys ===
 
 
-def tls(kind: str, *, peer: str, **fields: Any) -> Json:
+def secret(name: str, dialect: str) -> Json:
+    """A secret from the agent, over `GRPC` (state of the world) or `DELTA_GRPC`."""
+    config = secret_from_agent(name)
+    config["sds_config"]["api_config_source"]["api_type"] = dialect
+    return config
+
+
+def tls(kind: str, *, peer: str, dialect: str = "GRPC", **fields: Any) -> Json:
     """A transport socket with the workload's identity; the peer must be `spiffe://.../sa/<peer>`."""
     peer_id = f"spiffe://cluster.local/ns/shop/sa/{peer}"
     return {
@@ -244,12 +251,12 @@ def tls(kind: str, *, peer: str, **fields: Any) -> Json:
             "common_tls_context": {
                 "alpn_protocols": ["h2"],
                 "tls_params": {"tls_maximum_protocol_version": "TLSv1_3"},
-                "tls_certificate_sds_secret_configs": [secret_from_agent("default")],
+                "tls_certificate_sds_secret_configs": [secret("default", dialect)],
                 "combined_validation_context": {
                     "default_validation_context": {
                         "match_typed_subject_alt_names": [{"san_type": "URI", "matcher": {"exact": peer_id}}]
                     },
-                    "validation_context_sds_secret_config": secret_from_agent("ROOTCA"),
+                    "validation_context_sds_secret_config": secret("ROOTCA", dialect),
                 },
             },
             **fields,

@@ -50,12 +50,12 @@ class Pair:
         self.door = free_port()
         self.inner = free_port()
 
-    async def start(self, *, allowed: str = "web", **manager: object) -> None:
+    async def start(self, *, allowed: str = "web", dialect: str = "GRPC", **manager: object) -> None:
         for spec in (self.web, self.cart):
             with socket.create_server(("127.0.0.1", spec.ports.agent)) as scrape:
                 await self.rig.client.add(spec, listeners=[scrape])
             await self.rig.client.wait_ready(spec.id)
-        server_side = tls("Downstream", peer=allowed, require_client_certificate=True)
+        server_side = tls("Downstream", peer=allowed, dialect=dialect, require_client_certificate=True)
         await self.rig.envoy(
             self.cart, listeners=[listener("inbound", self.inner, REPLY, transport_socket=server_side, **manager)]
         )
@@ -63,7 +63,7 @@ class Pair:
         await self.rig.envoy(
             self.web,
             listeners=[listener("outbound", self.door, to_cart)],
-            clusters=[cluster("cart", self.inner, tls("Upstream", peer="cart"))],
+            clusters=[cluster("cart", self.inner, tls("Upstream", peer="cart", dialect=dialect))],
         )
 
     async def get(self) -> httpx.Response:
@@ -98,9 +98,10 @@ async def test_another_identity_is_turned_away(rig: Rig) -> None:
     assert (await pair.get()).status_code == 503
 
 
-async def test_certificates_of_four_seconds_are_renewed_without_a_lost_request(rig: Rig) -> None:
+@pytest.mark.parametrize("dialect", ["GRPC", "DELTA_GRPC"])
+async def test_certificates_of_four_seconds_are_renewed_without_a_lost_request(rig: Rig, dialect: str) -> None:
     pair = Pair(rig, certificate_ttl=4)
-    await pair.start()
+    await pair.start(dialect=dialect)
     serials: set[str] = set()
     requests = 0
     async with asyncio.timeout(DEADLINE):
