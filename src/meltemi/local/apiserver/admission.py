@@ -19,6 +19,9 @@ from meltemi.local.apiserver.catalogue import Kind
 Validator = Callable[[Kind, Obj], Iterable[Problem]]
 """What is wrong with an object of a kind; errors refuse it, the rest become warnings."""
 
+Mutator = Callable[[Kind, Obj, Obj | None], object]
+"""Amends an object that is about to be created; it gets the object of its namespace, too."""
+
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _LABEL_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -41,6 +44,10 @@ _LABEL_1035_RULE = (
 def no_rules(kind: Kind, obj: Obj) -> Iterable[Problem]:
     """The validator that finds nothing."""
     return ()
+
+
+def no_change(kind: Kind, obj: Obj, namespace: Obj | None) -> None:
+    """The mutator that leaves everything as it is."""
 
 
 def metadata_causes(kind: Kind, obj: Obj) -> Iterator[Cause]:

@@ -60,7 +60,7 @@ class Listing(msgspec.Struct, frozen=True):
 
 
 class Verbs:
-    """The verbs of the API on a store. `now` is the clock, `validate` the rules of the mesh's kinds."""
+    """The verbs of the API on a store. `now` is the clock, `validate` the rules of the mesh's kinds, `mutate` amends new objects."""
 
     def __init__(
         self,
@@ -68,11 +68,13 @@ class Verbs:
         catalogue: Catalogue,
         *,
         validate: admission.Validator = admission.no_rules,
+        mutate: admission.Mutator = admission.no_change,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.store = store
         self.catalogue = catalogue
         self._validate = validate
+        self._mutate = mutate
         self._now = now
         self._removal = Removal(store, catalogue, now)
 
@@ -237,6 +239,9 @@ class Verbs:
     def _store(self, kind: Kind, before: Item | None, obj: Obj, managers: Managers, options: Options) -> Result:
         """Fills in defaults, checks the rules, and writes what has changed."""
         defaults.fill(kind.id, obj)
+        if before is None:
+            namespace = self.store.get("namespaces", Key("", obj["metadata"].get("namespace", "")))
+            self._mutate(kind, obj, namespace.obj if namespace else None)
         if kind.id == "services":
             self._give_address(obj, before)
         warnings = self._check(kind, before, obj)
