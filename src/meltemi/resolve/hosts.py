@@ -49,6 +49,14 @@ def find(services: Services, host: str, namespace: str) -> Service | None:
     return min(seen, key=lambda service: _precedence(service, namespace), default=None)
 
 
+def meant(services: Services, service: Service) -> Service:
+    """The service of the mesh that a Service of type ExternalName stands for, if it does; else the service itself."""
+    if not service.external_name:
+        return service
+    other = find(services, service.external_name, service.namespace)
+    return service if other is None or other.external_name else other
+
+
 def exists(services: Services, host: str) -> bool:
     """Whether any service is called so, or is covered by the host if that is a wildcard. Rests on names alone."""
     if is_wildcard(host):

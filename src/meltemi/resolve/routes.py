@@ -56,7 +56,7 @@ def http_routes(
     """The HTTP routes of a service on each of its ports that may carry HTTP; no row if it has none."""
     lookup = Lookup(mesh.only(), services, destinations)
     defaults: Ports = tuple(
-        (port.number, (default_route(service, port, lookup.mesh),))
+        (port.number, (default_route(service, port, lookup),))
         for port in service.ports
         if port.protocol.is_http or port.protocol is Protocol.AUTO
     )
@@ -123,21 +123,26 @@ def tcp_routes(
             if winner is not None:
                 rules = yield from tcp_rules.routes(winner, port.protocol, Place(MESH, port.number), lookup)
             if not any(tcp_rules.is_catch_all(route) for route in rules):
-                rules = (*rules, TcpRoute(targets=(_itself(service, port),)))
+                rules = (*rules, TcpRoute(targets=(_itself(service, port, services),)))
             routed.append((port.number, rules))
         variants.append(TcpRouteVariant(clients, tuple(routed)))
     yield HostTcpRoutes(service.namespace, service.host, tuple(variants))
 
 
-def default_route(service: Service, port: ServicePort, mesh: Mesh) -> Route:
+def default_route(service: Service, port: ServicePort, lookup: Lookup) -> Route:
     """The route of a service that no VirtualService routes: every request to itself."""
-    retries = mesh.default_retry or RetryPolicy()
-    action = Forward(targets=(_itself(service, port),), timeout=Timeout.off(), retries=retries)
+    retries = lookup.mesh.default_retry or RetryPolicy()
+    target = _itself(service, port, lookup.services)
+    action = Forward(targets=(target,), timeout=Timeout.off(), retries=retries)
     return Route(name="default", match=HttpMatch(), action=action, source=Source(service.ref))
 
 
-def _itself(service: Service, port: ServicePort) -> WeightedTarget:
-    return WeightedTarget(Target(service.namespace, service.host, port.number))
+def _itself(service: Service, port: ServicePort, services: Services) -> WeightedTarget:
+    """A port of the service, or of the one that it is another name of."""
+    meant = hosts.meant(services, service)
+    if meant.port(port.number) is None:
+        meant = service
+    return WeightedTarget(Target(meant.namespace, meant.host, port.number))
 
 
 def _variants(

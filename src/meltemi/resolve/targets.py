@@ -38,13 +38,14 @@ def resolve(
     if service is None:
         yield _not_found(rule, f"{path}.host", host, lookup)
         return Target(rule.namespace, host, 0, destination.subset)
+    service = hosts.meant(lookup.services, service)
     number = _port(destination, service, port)
     if number is None:
         yield _no_port(rule, path, destination, service)
-        return Target(service.namespace, host, 0, destination.subset)
+        return Target(service.namespace, service.host, 0, destination.subset)
     if destination.subset:
         yield from _check_subset(destination.subset, rule, path, service, lookup)
-    return Target(service.namespace, host, number, destination.subset)
+    return Target(service.namespace, service.host, number, destination.subset)
 
 
 def _port(destination: Destination, service: Service, port: int) -> int | None:
