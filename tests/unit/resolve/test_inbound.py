@@ -1,0 +1,144 @@
+"""The server side of workloads: ports, PeerAuthentications, Sidecar ingress."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from meltemi.model.proxies import InboundPort
+from meltemi.model.security import MutualTls
+from meltemi.model.services import Protocol
+
+
+def service(name: str, port: str, created: str = "1") -> str:
+    return f"""
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}, creationTimestamp: "2026-01-0{created}T00:00:00Z"}}
+spec: {{selector: {{app: a}}, ports: [{port}]}}
+---
+"""
+
+
+def peer(name: str, spec: str, namespace: str = "shop", created: str = "1") -> str:
+    return f"""
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {{name: {name}, namespace: {namespace}, creationTimestamp: "2026-01-0{created}T00:00:00Z"}}
+spec: {spec}
+---
+"""
+
+
+def a(mesh: Any) -> Any:
+    mesh.connect("a-1", labels={"app": "a"})
+    return mesh
+
+
+def test_a_workload_serves_on_the_target_ports_of_the_services_that_select_it(resolved: Any) -> None:
+    a(resolved).apply(
+        service("one", "{name: http, port: 80, targetPort: 8080}") + service("two", "{name: grpc, port: 90}")
+    )
+    assert resolved.only("inbound").ports == (
+        InboundPort(90, Protocol.GRPC, MutualTls.PERMISSIVE, "two.shop.svc.cluster.local", 90),
+        InboundPort(8080, Protocol.HTTP, MutualTls.PERMISSIVE, "one.shop.svc.cluster.local", 80),
+    )
+
+
+def test_a_service_that_selects_by_more_labels_than_the_workload_has_does_not_count(resolved: Any) -> None:
+    a(resolved).apply(service("one", "{port: 80}").replace("app: a", "app: a, version: v9"))
+    assert resolved.only("inbound").ports == ()
+
+
+def test_a_named_target_port_is_that_of_the_pod(resolved: Any) -> None:
+    resolved.apply("""
+    apiVersion: v1
+    kind: Pod
+    metadata: {name: a-1}
+    spec: {containers: [{name: app, ports: [{name: web, containerPort: 8080}]}]}
+    status: {podIP: 10.244.0.5}
+    """)
+    a(resolved).apply(service("one", "{name: http, port: 80, targetPort: web}"))
+    assert [port.port for port in resolved.only("inbound").ports] == [8080]
+
+
+def test_the_older_service_says_what_is_spoken_on_a_port(resolved: Any) -> None:
+    a(resolved).apply(
+        service("young", "{name: tcp, port: 81, targetPort: 8080}", "2")
+        + service("old", "{name: http, port: 80, targetPort: 8080}")
+    )
+    (port,) = resolved.only("inbound").ports
+    assert (port.protocol, port.service_port) == (Protocol.HTTP, 80)
+    assert resolved.problems()["ProtocolConflict"].ref.name == "young"
+
+
+def test_mtls_is_permissive_where_nobody_says_otherwise(resolved: Any) -> None:
+    assert a(resolved).only("inbound").peer.mode is MutualTls.PERMISSIVE
+
+
+def test_the_mesh_then_the_namespace_then_the_workload_say_how(resolved: Any) -> None:
+    a(resolved).apply(peer("mesh", "{mtls: {mode: STRICT}}", "istio-system"))
+    assert resolved.only("inbound").peer.mode is MutualTls.STRICT
+    resolved.apply(peer("namespace", "{mtls: {mode: DISABLE}}"))
+    assert resolved.only("inbound").peer.mode is MutualTls.DISABLE
+    resolved.apply(peer("workload", "{selector: {matchLabels: {app: a}}, mtls: {mode: PERMISSIVE}}"))
+    assert resolved.only("inbound").peer.mode is MutualTls.PERMISSIVE
+    assert [ref.name for ref in resolved.only("inbound").peer.refs] == ["mesh", "namespace", "workload"]
+    assert resolved.problems() == {}
+
+
+def test_what_a_policy_leaves_unset_is_taken_from_above(resolved: Any) -> None:
+    a(resolved).apply(
+        peer("mesh", "{mtls: {mode: STRICT}}", "istio-system")
+        + peer(
+            "workload", "{selector: {matchLabels: {app: a}}, portLevelMtls: {80: {mode: DISABLE}, 81: {mode: UNSET}}}"
+        )
+    )
+    policy = resolved.only("inbound").peer
+    assert policy.mode is MutualTls.STRICT
+    assert policy.of(80) is MutualTls.DISABLE
+    assert policy.of(81) is MutualTls.STRICT
+
+
+def test_a_port_of_the_workload_has_the_mode_of_its_number(resolved: Any) -> None:
+    a(resolved).apply(
+        service("one", "{name: http, port: 80, targetPort: 8080}")
+        + peer("workload", "{selector: {matchLabels: {app: a}}, portLevelMtls: {8080: {mode: STRICT}}}")
+    )
+    assert resolved.only("inbound").ports[0].mutual_tls is MutualTls.STRICT
+
+
+def test_the_oldest_policy_at_a_step_holds_and_the_younger_is_told(resolved: Any) -> None:
+    a(resolved).apply(peer("young", "{mtls: {mode: STRICT}}", created="2") + peer("old", "{mtls: {mode: DISABLE}}"))
+    assert resolved.only("inbound").peer.mode is MutualTls.DISABLE
+    assert resolved.problems()["PeerAuthenticationConflict"].ref.name == "young"
+
+
+def test_ports_without_a_selector_are_told_to_have_no_effect(resolved: Any) -> None:
+    a(resolved).apply(peer("p", "{portLevelMtls: {80: {mode: DISABLE}}}"))
+    assert resolved.only("inbound").peer.ports == ()
+    assert resolved.problems()["SelectorRequired"].path == "spec.portLevelMtls"
+
+
+def test_a_policy_of_another_namespace_changes_nothing(resolved: Any) -> None:
+    a(resolved)
+    before = resolved.only("inbound")
+    resolved.apply(peer("p", "{mtls: {mode: STRICT}}", "bank"))
+    assert resolved.only("inbound") is before
+
+
+def test_ingress_listeners_of_a_sidecar_replace_the_ports_of_services(resolved: Any) -> None:
+    a(resolved).apply(
+        service("one", "{name: http, port: 80, targetPort: 8080}, {name: tcp, port: 81}")
+        + """
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: s}
+spec:
+  workloadSelector: {labels: {app: a}}
+  ingress:
+  - {port: {number: 8080, protocol: GRPC, name: grpc}, defaultEndpoint: "127.0.0.1:9000"}
+"""
+    )
+    assert resolved.only("inbound").ports == (
+        InboundPort(8080, Protocol.GRPC, MutualTls.PERMISSIVE, "one.shop.svc.cluster.local", 80, "127.0.0.1:9000"),
+    )

@@ -1,0 +1,121 @@
+"""Views, audiences and the Sidecars that scope them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from meltemi.base.labels import LabelSet
+from meltemi.model.clients import EgressHost, ProxyKind, Scope
+
+
+def sidecar(name: str, body: str, namespace: str = "shop", created: str = "1") -> str:
+    return f"""
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {{name: {name}, namespace: {namespace}, creationTimestamp: "2026-01-0{created}T00:00:00Z"}}
+spec: {body}
+---
+"""
+
+
+def scope(mesh: Any) -> Scope:
+    return mesh.only("audiences").scope
+
+
+def test_replicas_share_a_view_and_workloads_of_a_namespace_an_audience(resolved: Any) -> None:
+    resolved.connect("a-1", labels={"app": "a", "pod-template-hash": "x"})
+    resolved.connect("a-2", labels={"app": "a", "pod-template-hash": "y"})
+    resolved.connect("b-1", labels={"app": "b"})
+    assert len(resolved.graph.table("views")) == 2
+    assert resolved.only("audiences").labels == LabelSet()
+
+
+def test_keys_are_readable_and_lead_from_a_proxy_to_its_classes(resolved: Any) -> None:
+    resolved.connect("a-1", labels={"app": "a"})
+    placement = resolved.graph.table("placements").get("a-1.shop")
+    assert placement.view == resolved.only("views").key
+    assert placement.audience == resolved.only("audiences").key == resolved.only("views").audience
+    assert placement.view.startswith("sidecar|shop|")
+
+
+def test_labels_tell_audiences_apart_only_if_a_rule_looks_at_them(resolved: Any) -> None:
+    resolved.connect("a-1", labels={"app": "a", "tier": "x"})
+    resolved.connect("b-1", labels={"app": "b", "tier": "x"})
+    assert len(resolved.graph.table("audiences")) == 1
+    resolved.apply("""
+    apiVersion: networking.istio.io/v1
+    kind: VirtualService
+    metadata: {name: vs}
+    spec:
+      hosts: [reviews]
+      http: [{match: [{sourceLabels: {app: a}}], route: [{destination: {host: reviews}}]}]
+    """)
+    labels = {row.labels for row in resolved.graph.table("audiences").all()}
+    assert labels == {LabelSet.of({"app": "a"}), LabelSet.of({"app": "b"})}
+
+
+def test_a_view_knows_the_named_ports_of_its_pods(resolved: Any) -> None:
+    resolved.apply("""
+    apiVersion: v1
+    kind: Pod
+    metadata: {name: a-1}
+    spec: {containers: [{name: app, ports: [{name: web, containerPort: 8080}]}]}
+    status: {podIP: 10.244.0.5}
+    """)
+    resolved.connect("a-1")
+    assert resolved.only("views").ports == (("web", 8080),)
+
+
+def test_without_a_sidecar_everything_exported_is_seen(resolved: Any) -> None:
+    resolved.connect()
+    assert scope(resolved) == Scope()
+
+
+def test_egress_hosts_name_namespace_and_host(resolved: Any) -> None:
+    resolved.apply(
+        sidecar("s", '{egress: [{hosts: ["./*", "bank/ledger.bank.svc.cluster.local", "*/x.example.org", "~/*"]}]}')
+    )
+    resolved.connect()
+    assert scope(resolved).egress == (
+        EgressHost("shop", "*"),
+        EgressHost("bank", "ledger.bank.svc.cluster.local"),
+        EgressHost("*", "x.example.org"),
+    )
+    assert scope(resolved).outbound_registry_only is None
+
+
+def test_a_sidecar_for_the_workload_goes_before_one_for_the_namespace_and_that_before_the_root_one(
+    resolved: Any,
+) -> None:
+    resolved.connect("a-1", labels={"app": "a"})
+    resolved.apply(sidecar("root", "{}", "istio-system"))
+    assert scope(resolved).ref.name == "root"
+    resolved.apply(sidecar("namespace", "{outboundTrafficPolicy: {mode: REGISTRY_ONLY}}"))
+    assert scope(resolved).ref.name == "namespace"
+    assert scope(resolved).outbound_registry_only is True
+    resolved.apply(sidecar("workload", "{workloadSelector: {labels: {app: a}}}", created="3"))
+    assert scope(resolved).ref.name == "workload"
+    resolved.apply(sidecar("other", "{workloadSelector: {labels: {app: z}}}"))
+    assert scope(resolved).ref.name == "workload"
+
+
+def test_the_sidecar_of_the_root_namespace_reads_a_dot_as_the_proxys_namespace(resolved: Any) -> None:
+    resolved.apply(sidecar("root", '{egress: [{hosts: ["./*", "istio-system/*"]}]}', "istio-system"))
+    resolved.connect()
+    assert scope(resolved).egress == (EgressHost("shop", "*"), EgressHost("istio-system", "*"))
+
+
+def test_an_edited_sidecar_changes_what_is_seen_and_not_which_class_it_is(resolved: Any) -> None:
+    resolved.apply(sidecar("s", '{egress: [{hosts: ["./*"]}]}'))
+    resolved.connect()
+    before = resolved.only("audiences")
+    resolved.apply(sidecar("s", '{egress: [{hosts: ["bank/*"]}]}'))
+    after = resolved.only("audiences")
+    assert before.key == after.key
+    assert before.scope != after.scope
+
+
+def test_gateways_are_scoped_by_no_sidecar(resolved: Any) -> None:
+    resolved.apply(sidecar("s", '{egress: [{hosts: ["./*"]}]}'))
+    resolved.connect(kind=ProxyKind.GATEWAY)
+    assert scope(resolved) == Scope()
