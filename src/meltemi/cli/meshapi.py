@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from meltemi.base.refs import Ref
+from meltemi.base.problems import Problem, Severity
+from meltemi.base.refs import Origin, Ref
 from meltemi.cli.failures import Failure
 from meltemi.kube.errors import Forbidden, ServerError, Status, error_of_body
 from meltemi.kube.transport import Request, Transport, query_of
@@ -86,6 +87,21 @@ class MeshProblem(msgspec.Struct, frozen=True):
     def ref(self) -> Ref:
         """The object."""
         return Ref(self.kind, self.namespace, self.name)
+
+    def as_problem(self, place: Origin | None = None) -> Problem:
+        """The same as a problem, at a place that is better known here than there."""
+        file, _, line = self.origin.rpartition(":")
+        told = Origin(file, int(line)) if line.isdigit() and file else Origin(self.origin)
+        severity = Severity(self.severity) if self.severity in tuple(Severity) else Severity.ERROR
+        return Problem(
+            ref=self.ref,
+            path=self.path,
+            message=self.message,
+            hint=self.hint,
+            code=self.code,
+            severity=severity,
+            origin=place or told,
+        )
 
     @property
     def is_error(self) -> bool:

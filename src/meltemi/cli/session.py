@@ -27,10 +27,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Api:
-    """An open API. `namespace` is the one to look in; `namespace_given` whether the user named it."""
+    """An open API. `namespace` is the one to look in; `namespace_given` whether the user named it.
 
-    def __init__(self, client: Client, place: Place, choice: Choice) -> None:
+    A warning of the API whose text is in `warned` has been told already.
+    """
+
+    def __init__(self, client: Client, place: Place, choice: Choice, warned: set[str] | None = None) -> None:
         self.client = client
+        self.warned = set() if warned is None else warned
         self.place = place
         self.namespace_given = bool(choice.namespace)
         self.all_namespaces = choice.all_namespaces
@@ -114,7 +118,7 @@ async def _run(around: Surroundings, place: Place, choice: Choice, body: Callabl
             click.echo(f"{click.style('warning', fg='yellow')}: {text}", err=True)
 
     client = around.client_of(place.connection, warn)
-    api = Api(client, place, choice)
+    api = Api(client, place, choice, warned)
     try:
         return await body(api)
     except NotFound as error:
