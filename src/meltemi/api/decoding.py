@@ -9,7 +9,7 @@ Invariant: a resource comes back whole or not at all, and never without its prob
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from typing import Any, Protocol
 
@@ -86,7 +86,11 @@ def decode(
 
 def decode_document(document: Document, namespace: str = DEFAULT_NAMESPACE) -> Decoded:
     """The resource of a loaded document, its problems with the lines of their fields."""
-    return decode(document.data, document.origin, document.lines, namespace)
+    decoded = decode(document.data, document.origin, document.lines, namespace)
+    if not document.faults:
+        return decoded
+    told = _problems(document.faults, document.data, document.origin, document.lines)
+    return Decoded(None, told + decoded.problems)
 
 
 def mesh_config_of(config_map: ConfigMap) -> Decoded:
@@ -94,6 +98,7 @@ def mesh_config_of(config_map: ConfigMap) -> Decoded:
     text = config_map.data.get("mesh", "")
     loaded = load(text, config_map.origin.file)
     faults = [Fault("data.mesh", problem.message, problem.hint, problem.code) for problem in loaded.problems]
+    faults += [fault for document in loaded.documents for fault in document.faults]
     if faults:
         return Decoded(None, tuple(problem_of(fault, config_map.ref, config_map.origin) for fault in faults))
     data = loaded.documents[0].data if loaded.documents else {}
@@ -228,7 +233,7 @@ def _fault_of(error: msgspec.ValidationError) -> Fault:
 
 
 def _problems(
-    faults: list[Fault], document: dict[str, Any], origin: Origin, lines: Places | None
+    faults: Iterable[Fault], document: dict[str, Any], origin: Origin, lines: Places | None
 ) -> tuple[Problem, ...]:
     ref = ref_of(document)
     return tuple(

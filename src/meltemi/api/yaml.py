@@ -18,6 +18,7 @@ import msgspec
 import yaml
 
 from meltemi.api import paths
+from meltemi.api.faults import Fault
 from meltemi.base.problems import Problem
 from meltemi.base.refs import Origin, Ref
 
@@ -28,20 +29,38 @@ _MOST_VALUES = 2_000_000
 """More values than this in one document, aliases expanded, is taken for an attack."""
 
 
-class Lines:
-    """The line of every path of a document. Built from nodes; of JSON only when first asked."""
+class _Tree:
+    """The nodes of a text. Of JSON, which is read without nodes, they are made only when someone asks for a line."""
 
-    def __init__(self, node: yaml.Node | None, first_line: int, text: str = "", prefix: str = "") -> None:
+    def __init__(self, node: yaml.Node | None, text: str = "") -> None:
         self._node = node
-        self._first_line = first_line
         self._text = text
+
+    @property
+    def ready(self) -> bool:
+        return self._node is not None
+
+    def root(self) -> yaml.Node | None:
+        if self._node is None and self._text:
+            text, self._text = self._text, ""
+            try:
+                self._node = yaml.compose(text, Loader=_LOADER)
+            except yaml.YAMLError:
+                return None  # JSON that YAML does not take: its first line must do
+        return self._node
+
+
+class Lines:
+    """The line of every path of a document."""
+
+    def __init__(self, tree: _Tree, first_line: int, prefix: str = "") -> None:
+        self._tree = tree
+        self._first_line = first_line
         self._prefix = prefix
 
     def line(self, path: str = "") -> int:
         """The line, counted from 1, of the key or item at a path; of what contains it where the path does not exist."""
-        if self._node is None and self._text:
-            self._node, self._text = yaml.compose(self._text, Loader=_LOADER), ""
-        node, line = self._node, 0
+        node, line = self._tree.root(), 0
         if node is not None:
             line = node.start_mark.line
             for part in paths.split(f"{self._prefix}.{path}" if self._prefix else path):
@@ -51,17 +70,22 @@ class Lines:
                 line, node = found
         return self._first_line + line
 
+    def start(self) -> int:
+        """The line of the document itself; of JSON, which is not gone through for that, the first line of the text."""
+        return self.line() if self._tree.ready else self._first_line
+
     def under(self, prefix: str) -> Lines:
         """The lines of the part at `prefix`, as a document of its own."""
-        return Lines(self._node, self._first_line, self._text, paths.below(self._prefix, prefix))
+        return Lines(self._tree, self._first_line, paths.below(self._prefix, prefix))
 
 
 class Document(msgspec.Struct, frozen=True):
-    """One document: its plain value, where it stands, and the lines of its parts."""
+    """One document: its plain value, where it stands, the lines of its parts, and what is wrong with it as YAML."""
 
     data: dict[str, Any]
     origin: Origin
     lines: Lines
+    faults: tuple[Fault, ...] = ()
 
     def place(self, path: str) -> Origin:
         """The origin of the field at a path."""
@@ -69,7 +93,7 @@ class Document(msgspec.Struct, frozen=True):
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """The documents of a text, and what is wrong with it as YAML."""
+    """The documents of a text, and what is wrong with the text outside of them."""
 
     documents: tuple[Document, ...] = ()
     problems: tuple[Problem, ...] = ()
@@ -90,8 +114,8 @@ def load(text: str, file: str = "") -> Loaded:
     documents: list[Document] = []
     problems: list[Problem] = []
     for first_line, chunk in _chunks(text):
-        for data, lines in _parsed(chunk, first_line, file, problems):
-            documents.extend(_taken_apart(data, lines, file, problems))
+        for document in _parsed(chunk, first_line, file, problems):
+            documents.extend(_taken_apart(document, problems))
     return Loaded(tuple(documents), tuple(problems))
 
 
@@ -109,52 +133,59 @@ def _chunks(text: str) -> Iterator[tuple[int, str]]:
         line += chunk.count("\n")
 
 
-def _parsed(chunk: str, first_line: int, file: str, problems: list[Problem]) -> Iterator[tuple[Any, Lines]]:
+def _parsed(chunk: str, first_line: int, file: str, problems: list[Problem]) -> Iterator[Document]:
     if chunk.lstrip()[:1] == "{":
         try:
-            yield msgspec.json.decode(chunk), Lines(None, first_line, chunk)
+            data, lines = msgspec.json.decode(chunk), Lines(_Tree(None, chunk), first_line)
         except msgspec.DecodeError:
             pass  # a flow mapping of YAML, or broken: the parser below tells
         else:
+            yield Document(data, Origin(file, lines.start()), lines)
             return
     try:
         for node in yaml.compose_all(chunk, Loader=_LOADER):
-            construction = _Construction(file, first_line, problems)
-            yield construction.value(node, ""), Lines(node, first_line)
+            construction = _Construction()
+            value, lines = construction.value(node, ""), Lines(_Tree(node), first_line)
+            yield Document(value, Origin(file, lines.start()), lines, tuple(construction.faults))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         offset = mark.line if mark else 0
-        written = chunk.splitlines()[offset : offset + 1]
-        problems.append(
-            _problem(file, first_line + offset, f"not YAML: {_reason(error)}", _advice(error, "".join(written)))
-        )
+        written = "".join(chunk.splitlines()[offset : offset + 1])
+        message, hint = f"this is not YAML: {_reason(error)}", _advice(error, written)
+        problems.append(_problem(file, first_line + offset, message, hint))
     except yaml.YAMLError as error:
-        problems.append(_problem(file, first_line, f"not YAML: {error}", "save the file as UTF-8 text"))
+        problems.append(_problem(file, first_line, f"this is not YAML: {error}", "save the file as UTF-8 text"))
 
 
-def _taken_apart(data: Any, lines: Lines, file: str, problems: list[Problem]) -> Iterator[Document]:
+def _taken_apart(document: Document, problems: list[Problem]) -> Iterator[Document]:
+    """The objects of a document: itself, or the items of a List."""
+    data: Any = document.data
     if data is None:
         return
     if not isinstance(data, dict):
-        problems.append(
-            _problem(file, lines.line(), "the document is not an object", "begin it with apiVersion and kind")
-        )
+        file, line = document.origin.file, document.origin.line
+        problems.append(_problem(file, line, "the document is not an object", "begin it with apiVersion and kind"))
         return
     items = data.get("items")
-    if str(data.get("kind", "")).endswith("List") and isinstance(items, list):
-        for index, inner in enumerate(items):
-            yield from _taken_apart(inner, lines.under(paths.item("items", index)), file, problems)
+    if not (str(data.get("kind", "")).endswith("List") and isinstance(items, list)):
+        yield document
         return
-    yield Document(data, Origin(file, lines.line()), lines)
+    for index, inner in enumerate(items):
+        prefix = paths.item("items", index)
+        lines = document.lines.under(prefix)
+        faults = tuple(
+            msgspec.structs.replace(fault, path=fault.path.removeprefix(f"{prefix}."))
+            for fault in document.faults
+            if fault.path.startswith(f"{prefix}.")
+        )
+        yield from _taken_apart(Document(inner, Origin(document.origin.file, lines.start()), lines, faults), problems)
 
 
 class _Construction:
     """Makes values of nodes."""
 
-    def __init__(self, file: str, first_line: int, problems: list[Problem]) -> None:
-        self._file = file
-        self._first_line = first_line
-        self._problems = problems
+    def __init__(self) -> None:
+        self.faults: list[Fault] = []
         self._done: dict[int, tuple[Any, int]] = {}
         self._open: set[int] = set()
         self._count = 0
@@ -170,12 +201,12 @@ class _Construction:
             self._count += made[1]
             if self._count > _MOST_VALUES:
                 if not self._flooded:
-                    self._fault(node, path, "aliases make this document too large", "write the values out")
+                    self._fault(path, "aliases make this document too large", "write the values out")
                 self._flooded = True
                 return None
             return made[0]
         if id(node) in self._open:
-            self._fault(node, path, "an alias contains itself", "write the value out")
+            self._fault(path, "an alias contains itself", "write the value out")
             return None
         self._open.add(id(node))
         before = self._count
@@ -198,14 +229,12 @@ class _Construction:
                     merged = {**inner, **merged} if isinstance(inner, dict) else merged
                 continue
             if not isinstance(key_node, yaml.ScalarNode):
-                self._fault(key_node, path, "a key is not a text", "write the key as a plain text")
+                self._fault(path, "a key is not a text", "write the key as a plain text")
                 continue
             name = key_node.value
             inner_path = paths.below(path, paths.field_path(name)) if "." not in name else paths.key(path, name)
             if name in result:
-                self._fault(
-                    key_node, inner_path, f"the key {name!r} is given twice", "keep one of the two", "DuplicateKey"
-                )
+                self._fault(inner_path, f"the key {name!r} is given twice", "keep one of the two", "DuplicateKey")
             result[name] = self.value(value_node, inner_path)
         return {**merged, **result} if merged else result
 
@@ -220,12 +249,11 @@ class _Construction:
             return text.lower() in ("true", "yes", "on")
         if kind in ("int", "float"):
             return _number(text, kind)
-        self._fault(node, path, f"the tag {node.tag!r} is not understood", "remove the tag")
+        self._fault(path, f"the tag {node.tag!r} is not understood", "remove the tag")
         return text
 
-    def _fault(self, node: yaml.Node, path: str, message: str, hint: str, code: str = "InvalidYAML") -> None:
-        line = self._first_line + node.start_mark.line
-        self._problems.append(_problem(self._file, line, message, hint, code, path))
+    def _fault(self, path: str, message: str, hint: str, code: str = "InvalidYAML") -> None:
+        self.faults.append(Fault(path, message, hint, code))
 
 
 def _number(text: str, kind: str) -> int | float | str:
@@ -255,10 +283,9 @@ def _child(node: yaml.Node, part: str | int) -> tuple[int, yaml.Node] | None:
     return None
 
 
-def _problem(file: str, line: int, message: str, hint: str, code: str = "InvalidYAML", path: str = "") -> Problem:
-    return Problem(
-        ref=Ref("File", "", file), path=path, message=message, hint=hint, code=code, origin=Origin(file, line)
-    )
+def _problem(file: str, line: int, message: str, hint: str) -> Problem:
+    ref = Ref("File", "", Path(file).name or "(text)")
+    return Problem(ref=ref, message=message, hint=hint, code="InvalidYAML", origin=Origin(file, line))
 
 
 def _reason(error: yaml.MarkedYAMLError) -> str:

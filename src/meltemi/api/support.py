@@ -1,0 +1,211 @@
+"""No field is silently ignored: which fields the mesh acts on, and a warning for each other one that is set.
+
+The table is data: per kind, the paths (without indexes and map keys) that something is made of. A path covers all that
+is below it. Whoever makes a field count adds its path here; a test sees to it that every path exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import msgspec
+from msgspec import inspect
+
+from meltemi.api import core, networking, paths, registry, security
+from meltemi.api.decoding import NOWHERE, ref_of
+from meltemi.api.faults import Fault, Faults, problems_of, warning
+from meltemi.api.mesh import MeshConfig
+from meltemi.api.meta import MeshResource, Resource
+from meltemi.api.shaping import core_of, fields_of, type_of
+from meltemi.base.problems import Problem
+from meltemi.base.refs import Origin
+
+NOT_ACTED_ON = "FieldNotActedOn"
+"""The code of the problems that tell of fields without effect."""
+
+_HTTP_MATCH = (
+    "name uri scheme method authority headers withoutHeaders queryParams port sourceLabels sourceNamespace gateways "
+    "ignoreUriCase statPrefix"
+)
+_POLICY = (
+    "loadBalancer.simple loadBalancer.consistentHash loadBalancer.warmup loadBalancer.warmupDurationSecs "
+    "connectionPool.tcp "
+    "connectionPool.http.http1MaxPendingRequests connectionPool.http.http2MaxRequests "
+    "connectionPool.http.maxRequestsPerConnection connectionPool.http.maxRetries connectionPool.http.idleTimeout "
+    "connectionPool.http.h2UpgradePolicy connectionPool.http.useClientProtocol connectionPool.http.maxConcurrentStreams "
+    "outlierDetection.consecutiveErrors outlierDetection.consecutive5xxErrors outlierDetection.consecutiveGatewayErrors "
+    "outlierDetection.consecutiveLocalOriginFailures outlierDetection.splitExternalLocalOriginErrors "
+    "outlierDetection.interval outlierDetection.baseEjectionTime outlierDetection.maxEjectionPercent "
+    "outlierDetection.minHealthPercent "
+    "tls"
+)
+_SERVER_TLS = (
+    "httpsRedirect mode serverCertificate privateKey caCertificates credentialName credentialNames "
+    "caCertCredentialName subjectAltNames minProtocolVersion maxProtocolVersion cipherSuites"
+)
+
+
+def _under(prefix: str, names: str) -> frozenset[str]:
+    return frozenset(f"{prefix}.{name}" for name in names.split())
+
+
+ACTED_ON: dict[type[Resource], frozenset[str]] = {
+    networking.VirtualService: (
+        _under("spec", "hosts gateways exportTo tls.route tcp.route")
+        | _under(
+            "spec.http", "name route directResponse rewrite timeout retries mirror mirrors mirrorPercentage headers"
+        )
+        | _under("spec.http", "mirrorPercent")
+        | _under("spec.http.match", _HTTP_MATCH)
+        | _under("spec.http.redirect", "uri authority port derivePort scheme redirectCode")
+        | _under("spec.http.fault.delay", "fixedDelay percent percentage")
+        | _under("spec.http.fault.abort", "httpStatus grpcStatus percentage")
+        | _under("spec.http.corsPolicy", "allowOrigin allowOrigins allowMethods allowHeaders exposeHeaders maxAge")
+        | _under("spec.http.corsPolicy", "allowCredentials unmatchedPreflights")
+        | _under("spec.tls.match", "sniHosts destinationSubnets port sourceLabels gateways sourceNamespace")
+        | _under("spec.tcp.match", "destinationSubnets port sourceLabels gateways sourceNamespace")
+    ),
+    networking.DestinationRule: (
+        _under("spec", "host exportTo subsets.name subsets.labels")
+        | _under("spec.trafficPolicy", _POLICY)
+        | _under("spec.trafficPolicy.portLevelSettings", f"port {_POLICY}")
+        | _under("spec.subsets.trafficPolicy", _POLICY)
+        | _under("spec.subsets.trafficPolicy.portLevelSettings", f"port {_POLICY}")
+    ),
+    networking.Gateway: (
+        _under("spec", "selector")
+        | _under("spec.servers", "port.number port.protocol port.name bind hosts name")
+        | _under("spec.servers.tls", _SERVER_TLS)
+    ),
+    networking.ServiceEntry: (
+        _under("spec", "hosts addresses ports location resolution endpoints workloadSelector exportTo subjectAltNames")
+    ),
+    networking.WorkloadEntry: _under("spec", "address ports labels network locality weight serviceAccount"),
+    networking.Sidecar: (
+        _under("spec", "workloadSelector egress.hosts egress.port outboundTrafficPolicy.mode")
+        | _under("spec.ingress", "port.number port.protocol port.name defaultEndpoint")
+    ),
+    security.PeerAuthentication: _under("spec", "selector mtls portLevelMtls"),
+    security.AuthorizationPolicy: _under("spec", "selector rules action"),
+    MeshConfig: (
+        _under("spec", "trustDomain trustDomainAliases rootNamespace enableAutoMtls outboundTrafficPolicy.mode")
+        | _under("spec", "defaultServiceExportTo defaultVirtualServiceExportTo defaultDestinationRuleExportTo")
+        | _under("spec", "connectTimeout protocolDetectionTimeout tcpKeepalive h2UpgradePolicy dnsRefreshRate")
+        | _under("spec", "accessLogFile accessLogFormat accessLogEncoding defaultHttpRetryPolicy pathNormalization")
+        | _under("spec", "proxyListenPort proxyInboundListenPort proxyHttpPort meshMTLS.minProtocolVersion")
+        | _under("spec.defaultConfig", "concurrency drainDuration terminationDrainDuration proxyMetadata")
+    ),
+}
+"""The fields of the mesh's kinds that count. A mesh kind that is not here counts not at all."""
+
+WITHOUT_MEANING_HERE: dict[type[Resource], frozenset[str]] = {
+    core.Pod: _under("spec", "containers.image containers.imagePullPolicy containers.resources containers.tty")
+    | _under("spec", "nodeName nodeSelector affinity tolerations schedulerName priorityClassName imagePullSecrets")
+    | _under("spec", "topologySpreadConstraints containers.stdin containers.terminationMessagePath dnsPolicy"),
+    core.Service: _under("spec", "sessionAffinityConfig allocateLoadBalancerNodePorts loadBalancerSourceRanges"),
+    core.Namespace: _under("spec", "finalizers"),
+}
+"""Fields of Kubernetes' kinds that one machine passes over without a word: they place or package what it simply runs."""
+
+
+class Node(dict[str, "Node"]):
+    """A name on the way to fields that count; without children, all below it counts."""
+
+
+@cache
+def acted_on(kind: type[Resource]) -> Node:
+    """The tree of a kind's fields that count."""
+    return _tree(ACTED_ON.get(kind, frozenset()))
+
+
+def unsupported(resource: Resource) -> Iterator[Problem]:
+    """A warning for each field that is set and that nothing acts on (mesh kinds only; the topmost such field)."""
+    if isinstance(resource, MeshResource):
+        yield from problems_of(_unsupported(resource), resource.ref, resource.origin)
+
+
+def _unsupported(resource: MeshResource) -> Faults:
+    spec = getattr(resource, "spec", None)
+    tree = acted_on(type(resource)).get("spec")
+    if tree is None:
+        yield _not_acted_on("spec", resource.kind, "")
+    elif isinstance(spec, msgspec.Struct):
+        yield from _without_effect(spec, tree, "spec", resource.kind)
+
+
+def _without_effect(part: msgspec.Struct, tree: Node, path: str, kind: str) -> Faults:
+    for wire, field in fields_of(type(part)).items():
+        value = getattr(part, field.name)
+        if value is None or value == field.default or (not value and isinstance(value, dict | tuple)):
+            continue
+        where = paths.below(path, wire)
+        below = tree.get(wire)
+        if below is None:
+            yield _not_acted_on(where, kind, wire)
+        elif below:
+            yield from _within(value, below, where, kind)
+
+
+def _within(value: Any, tree: Node, path: str, kind: str) -> Faults:
+    if isinstance(value, msgspec.Struct):
+        yield from _without_effect(value, tree, path, kind)
+    elif isinstance(value, tuple):
+        for index, inner in enumerate(value):
+            yield from _within(inner, tree, paths.item(path, index), kind)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _within(inner, tree, paths.key(path, str(key)), kind)
+
+
+def _not_acted_on(path: str, kind: str, field: str) -> Fault:
+    if not field:
+        return warning(path, f"{kind} is decoded but not yet acted on", "do not rely on it", NOT_ACTED_ON)
+    return warning(
+        path, f"the field {field} of {kind} is decoded but not yet acted on", "do not rely on it", NOT_ACTED_ON
+    )
+
+
+def unhonoured(document: dict[str, Any], origin: Origin = NOWHERE) -> Iterator[Problem]:
+    """A warning for each field of a Kubernetes object's `spec` that one machine does not honour.
+
+    Works on the document, since the structs of Kubernetes' kinds keep only what counts.
+    """
+    kind = registry.find(str(document.get("apiVersion", "")), str(document.get("kind", "")))
+    if kind is None or kind.mesh:
+        return
+    silent = _tree(WITHOUT_MEANING_HERE.get(kind.struct, frozenset()))
+    faults = _unknown_to(document, type_of(kind.struct), silent, "")
+    yield from problems_of((fault for fault in faults if fault.path.startswith("spec")), ref_of(document), origin)
+
+
+def _unknown_to(value: Any, kind: inspect.Type, silent: Node | None, path: str) -> Faults:
+    kind = core_of(kind)
+    if isinstance(kind, inspect.VarTupleType) and isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _unknown_to(inner, kind.item_type, silent, paths.item(path, index))
+    elif isinstance(kind, inspect.StructType) and isinstance(value, dict):
+        if kind.cls is core.PodTemplate:
+            silent = _tree(WITHOUT_MEANING_HERE[core.Pod])
+        fields = fields_of(kind.cls)
+        for name, inner in value.items():
+            where = paths.below(path, paths.field_path(name))
+            below = silent.get(name.replace("initContainers", "containers")) if silent else None
+            if (below is not None and not below) or inner in (None, {}, [], ""):
+                continue
+            if name in fields:
+                yield from _unknown_to(inner, fields[name].type, below, where)
+            elif name not in ("apiVersion", "kind", "metadata", "status"):
+                yield warning(
+                    where, f"the field {name} is not honoured on one machine", "do not rely on it", "FieldNotHonoured"
+                )
+
+
+def _tree(names: frozenset[str]) -> Node:
+    root = Node()
+    for name in names:
+        node = root
+        for part in name.split("."):
+            node = node.setdefault(part, Node())
+    return root
