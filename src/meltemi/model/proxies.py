@@ -65,6 +65,8 @@ class InboundPort(msgspec.Struct, frozen=True):
     host: str = ""
     service_port: int = 0
     default_endpoint: str = ""
+    service_name: str = ""
+    service_namespace: str = ""
 
 
 class Inbound(msgspec.Struct, frozen=True):

@@ -30,8 +30,6 @@ from meltemi.resolve.matches import text_match
 from meltemi.resolve.targets import Lookup
 from meltemi.resolve.traffic_policies import duration
 
-_AUTHORITY = (":authority", "host")
-
 
 def action(
     rule: api.HttpRoute, owner: api.VirtualService, path: str, port: int, lookup: Lookup
@@ -56,7 +54,7 @@ def _forward(
     return Forward(
         targets=shares(weighted),
         path=_rewrite(rule.rewrite),
-        authority=_authority(rule),
+        authority=rule.rewrite.authority if rule.rewrite is not None else "",
         timeout=Timeout.off() if rule.timeout is None else Timeout.of(parse_duration(rule.timeout)),
         retries=retry_policy(rule.retries, lookup.mesh),
         mirrors=(yield from _mirrors(rule, owner, path, port, lookup)),
@@ -111,31 +109,18 @@ def cors(policy: api.CorsPolicy | None) -> Cors | None:
 
 
 def _change(operations: api.HeaderOperations | None) -> HeaderChange:
-    """The change but for the authority, which is rewritten and not set."""
+    """The change. Of the headers that are none (`:path`, ...) only the authority may be set."""
     if operations is None:
         return NO_CHANGE
     return HeaderChange(
-        set=tuple(item for item in sorted(operations.set.items()) if _is_plain(item[0])),
-        add=tuple(item for item in sorted(operations.add.items()) if _is_plain(item[0])),
-        remove=tuple(name for name in operations.remove if _is_plain(name)),
+        set=tuple(item for item in sorted(operations.set.items()) if _may_be_set(item[0])),
+        add=tuple(item for item in sorted(operations.add.items()) if _may_be_set(item[0])),
+        remove=tuple(name for name in operations.remove if not name.startswith(":") and name.lower() != "host"),
     )
 
 
-def _is_plain(header: str) -> bool:
-    return not header.startswith(":") and header.lower() != "host"
-
-
-def _authority(rule: api.HttpRoute) -> str:
-    """The new authority: a rewrite, or a header operation on the request that sets it."""
-    if rule.rewrite is not None and rule.rewrite.authority:
-        return rule.rewrite.authority
-    headers = [rule.headers, *(each.headers for each in rule.route if len(rule.route) == 1)]
-    for each in headers:
-        operations = each.request if each else None
-        for name, value in operations.set.items() if operations else ():
-            if name.lower() in _AUTHORITY:
-                return value
-    return ""
+def _may_be_set(header: str) -> bool:
+    return not header.startswith(":") or header.lower() == ":authority"
 
 
 def _rewrite(rewrite: api.HttpRewrite | None) -> PathRewrite | None:
@@ -148,8 +133,10 @@ def _rewrite(rewrite: api.HttpRewrite | None) -> PathRewrite | None:
 
 def _redirect(redirect: api.HttpRedirect, port: int) -> Redirect:
     number = redirect.port or None
-    if number is None and redirect.derive_port is not None:
-        number = port if redirect.derive_port == "FROM_REQUEST_PORT" else 0
+    if number is None and redirect.derive_port == "FROM_REQUEST_PORT":
+        number = port
+    elif number is None and redirect.derive_port == "FROM_PROTOCOL_DEFAULT" and redirect.scheme:
+        number = 0
     return Redirect(
         authority=redirect.authority,
         scheme=redirect.scheme,

@@ -30,7 +30,6 @@ def server_tls(
     tls = served.server.tls
     if tls is None or not served.opens_tls:
         return True, None
-    yield from _unsupported(served, tls)
     if tls.mode in ("PASSTHROUGH", "ISTIO_MUTUAL"):
         return True, _settings(tls, (), "", TlsCertificate())
     names = (tls.credential_name,) if tls.credential_name else tls.credential_names
@@ -42,7 +41,7 @@ def server_tls(
         return False, None
     files = TlsCertificate()
     if not names:
-        files = tls.tls_certificates[0] if tls.tls_certificates else _files(tls)
+        files = _files(tls)
         if not files.server_certificate or not files.private_key:
             yield _no_certificate(served)
             return False, None
@@ -107,20 +106,3 @@ def _no_certificate(served: Served) -> Problem:
         "the server has no certificate, so that it is not run",
         "add tls.credentialName, or tls.serverCertificate with tls.privateKey",
     )
-
-
-def _unsupported(served: Served, tls: ServerTlsSettings) -> Iterator[Problem]:
-    for field, used in (
-        ("caCrl", bool(tls.ca_crl)),
-        ("verifyCertificateSpki", bool(tls.verify_certificate_spki)),
-        ("verifyCertificateHash", bool(tls.verify_certificate_hash)),
-        ("tlsCertificates[1]", len(tls.tls_certificates) > 1),
-    ):
-        if used:
-            yield problems.warning(
-                served.gateway,
-                f"{served.path}.tls.{field}",
-                "NotSupported",
-                "this field has no effect",
-                "remove it",
-            )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 
-from meltemi.api.networking import Sidecar
 from meltemi.api.networking.sidecar import IngressListener
 from meltemi.base.ordering import seniority
 from meltemi.base.problems import Problem, Severity
@@ -19,7 +18,7 @@ from meltemi.model.mesh import Mesh
 from meltemi.model.proxies import Inbound, InboundPort
 from meltemi.model.security import PeerPolicy
 from meltemi.model.services import Protocol, Service, ServicePort
-from meltemi.resolve import problems, protocols
+from meltemi.resolve import protocols
 from meltemi.resolve.authorization import Policies, authorization
 from meltemi.resolve.peers import Peers, policy
 from meltemi.resolve.sidecars import Sidecars
@@ -47,7 +46,6 @@ def inbound(
         sidecar = sidecars.get((view.scope.ref.namespace, view.scope.ref.name)) if view.scope.ref else None
         if sidecar is not None and sidecar.spec.ingress:
             ports = [_ingress(each, behind, view, peer) for each in sidecar.spec.ingress]
-            yield from _unsupported(sidecar)
         else:
             ports = yield from _ports(behind, view, peer)
     yield Inbound(view.key, tuple(sorted(ports, key=lambda each: each.port)), peer, rules)
@@ -83,7 +81,15 @@ def _ports(services: list[Service], view: model.View, peer: PeerPolicy) -> Gener
                 if chosen.protocol is not port.protocol:
                     yield _conflict(service, port, senior, chosen)
                 continue
-            made = InboundPort(number, port.protocol, peer.of(number), service.host, port.number)
+            made = InboundPort(
+                number,
+                port.protocol,
+                peer.of(number),
+                service.host,
+                port.number,
+                service_name=service.name,
+                service_namespace=service.namespace,
+            )
             found[number] = (service, made)
     return [made for _, made in found.values()]
 
@@ -103,32 +109,16 @@ def _conflict(service: Service, port: ServicePort, senior: Service, chosen: Inbo
 def _ingress(listener: IngressListener, services: list[Service], view: model.View, peer: PeerPolicy) -> InboundPort:
     """A port that a Sidecar declares, with the service that sends there, if one does."""
     number = listener.port.number
-    host, service_port = next(
+    host, service_port, name, namespace = next(
         (
-            (service.host, port.number)
+            (service.host, port.number, service.name, service.namespace)
             for service in services
             for port in service.ports
             if number in (target_port(port, view), port.number)
         ),
-        ("", number),
+        ("", number, "", ""),
     )
     protocol = protocols.declared(listener.port.protocol)
-    return InboundPort(number, protocol, peer.of(number), host, service_port, listener.default_endpoint)
-
-
-def _unsupported(sidecar: Sidecar) -> Iterator[Problem]:
-    for position, listener in enumerate(sidecar.spec.ingress):
-        for field, used in (
-            ("bind", bool(listener.bind)),
-            ("captureMode", listener.capture_mode == "NONE"),
-            ("tls", listener.tls is not None),
-            ("connectionPool", listener.connection_pool is not None),
-        ):
-            if used:
-                yield problems.warning(
-                    sidecar,
-                    f"spec.ingress[{position}].{field}",
-                    "NotSupported",
-                    "this field has no effect: connections to the port are always captured, and the mesh's TLS holds",
-                    "remove it",
-                )
+    return InboundPort(
+        number, protocol, peer.of(number), host, service_port, listener.default_endpoint, name, namespace
+    )

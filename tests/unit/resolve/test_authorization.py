@@ -127,9 +127,7 @@ def test_conditions(workload: Any) -> None:
 
 
 def test_an_unknown_key_drops_the_rule_that_allows_and_only_itself_where_it_denies(workload: Any) -> None:
-    body = (
-        "{{action: {0}, rules: [{{when: [{{key: source.moon, values: [full]}}, {{key: source.ip, values: [10.0.0.1]}}]}}]}}"
-    )
+    body = "{{action: {0}, rules: [{{when: [{{key: source.moon, values: [full]}}, {{key: source.ip, values: [10.0.0.1]}}]}}]}}"
     workload.apply(policy(body.format("ALLOW")))
     assert policies(workload)[0].rules == ()
     assert workload.problems()["UnknownKey"].path == "spec.rules[0].when[0].key"

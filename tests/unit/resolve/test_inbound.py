@@ -39,8 +39,8 @@ def test_a_workload_serves_on_the_target_ports_of_the_services_that_select_it(re
         service("one", "{name: http, port: 80, targetPort: 8080}") + service("two", "{name: grpc, port: 90}")
     )
     assert resolved.only("inbound").ports == (
-        InboundPort(90, Protocol.GRPC, MutualTls.PERMISSIVE, "two.shop.svc.cluster.local", 90),
-        InboundPort(8080, Protocol.HTTP, MutualTls.PERMISSIVE, "one.shop.svc.cluster.local", 80),
+        InboundPort(90, Protocol.GRPC, MutualTls.PERMISSIVE, "two.shop.svc.cluster.local", 90, "", "two", "shop"),
+        InboundPort(8080, Protocol.HTTP, MutualTls.PERMISSIVE, "one.shop.svc.cluster.local", 80, "", "one", "shop"),
     )
 
 
@@ -140,5 +140,7 @@ spec:
 """
     )
     assert resolved.only("inbound").ports == (
-        InboundPort(8080, Protocol.GRPC, MutualTls.PERMISSIVE, "one.shop.svc.cluster.local", 80, "127.0.0.1:9000"),
+        InboundPort(
+            8080, Protocol.GRPC, MutualTls.PERMISSIVE, "one.shop.svc.cluster.local", 80, "127.0.0.1:9000", "one", "shop"
+        ),
     )

@@ -280,7 +280,11 @@ def test_a_redirect(shop: Any) -> None:
 
 @pytest.mark.parametrize(
     ("said", "port"),
-    [("port: 8443", 8443), ("derivePort: FROM_PROTOCOL_DEFAULT", 0), ("derivePort: FROM_REQUEST_PORT", 9080)],
+    [
+        ("port: 8443", 8443),
+        ("scheme: https, derivePort: FROM_PROTOCOL_DEFAULT", 0),
+        ("derivePort: FROM_REQUEST_PORT", 9080),
+    ],
 )
 def test_the_port_of_a_redirect(shop: Any, said: str, port: int) -> None:
     shop.apply(virtual(f"[{{redirect: {{{said}}}}}]"))
@@ -304,10 +308,14 @@ def test_rewrites_and_headers(shop: Any) -> None:
     assert route.response_headers == HeaderChange(add=(("a", "b"),))
 
 
-def test_setting_the_authority_rewrites_it(shop: Any) -> None:
-    shop.apply(virtual(f"[{to('reviews', headers='{request: {set: {Host: other, x: y}}}')}]"))
+def test_the_authority_may_be_set_like_a_header_and_other_pseudo_headers_may_not(shop: Any) -> None:
+    shop.apply(
+        virtual(
+            "[{route: [{destination: {host: reviews}}], headers: {request: {set: {Host: other, x: y, ':path': /z}}}}]"
+        )
+    )
     route = only(shop)
-    assert (route.action.authority, route.request_headers.set) == ("other", (("x", "y"),))
+    assert (route.action.authority, route.request_headers.set) == ("", (("Host", "other"), ("x", "y")))
 
 
 def test_faults(shop: Any) -> None:
