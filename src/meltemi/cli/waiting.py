@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +17,15 @@ import click
 import msgspec
 
 from meltemi.base.refs import Ref
+from meltemi.cli import problems
+from meltemi.cli.failures import OK, PROBLEM, Failure
 from meltemi.cli.meshapi import Live, MeshProblem
 from meltemi.cli.printing import plural
 from meltemi.kube.errors import Gone
 from meltemi.kube.resources import DEPLOYMENTS, Obj
 
 if TYPE_CHECKING:
+    from meltemi.api.yaml import Document
     from meltemi.cli.meshapi import MeshApi
     from meltemi.kube.client import Client
 
@@ -78,24 +81,38 @@ def since(result: Result, started: float) -> Result:
     return msgspec.structs.replace(result, seconds=time.monotonic() - started)
 
 
-def verdict(result: Result) -> tuple[str, str]:
+def verdict(result: Result, *, deletion: bool = False) -> tuple[str, str]:
     """The last line of a wait, and a hint where there is something to be done."""
     took = duration(result.seconds)
+    live, at = ("gone", "from") if deletion else ("live", "at")
+    proxies = plural(result.proxies, "proxy", "proxies")
     if result.unseen:
         names = ", ".join(str(ref) for ref in result.unseen)
-        return f"not live after {took}: the control plane has not read {names}", "`meltemi status` tells how it is"
+        return f"not {live} after {took}: the control plane has not read {names}", "`meltemi status` tells how it is"
     if result.behind:
         few = ", ".join(result.behind[:5]) + (" ..." if len(result.behind) > 5 else "")
-        proxies = plural(result.proxies, "proxy", "proxies")
         return (
-            f"not live after {took}: {len(result.behind)} of {proxies} have not acknowledged: {few}",
+            f"not {live} after {took}: {len(result.behind)} of {proxies} have not acknowledged: {few}",
             "`meltemi proxy-status` shows how far each has come",
         )
     if result.errors:
-        return f"not wholly live: {plural(len(result.errors), 'error')}", ""
+        return f"not wholly {live}: {plural(len(result.errors), 'error')}", ""
     if not result.proxies:
-        return f"live in {took} (no proxy is connected)", ""
-    return f"live at {plural(result.proxies, 'proxy', 'proxies')} in {took}", ""
+        return f"{live} in {took} (no proxy is connected)", ""
+    return f"{live} {at} {proxies} in {took}", ""
+
+
+def report(result: Result, documents: Mapping[Ref, Document], *, deletion: bool = False) -> int:
+    """Tells what waiting came to, what is wrong with its place in the documents; the exit status."""
+    for problem in result.problems:
+        document = documents.get(problem.ref)
+        problems.tell([problem.as_problem(document.place(problem.path) if document else None)])
+    line, advice = verdict(result, deletion=deletion)
+    if result.is_live:
+        click.echo(line)
+        return OK
+    Failure(line, advice).show()
+    return PROBLEM
 
 
 def duration(seconds: float) -> str:

@@ -9,18 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from meltemi.cli.durations import Seconds
-from meltemi.cli.failures import PROBLEM, Failure
+from meltemi.cli.failures import Failure
 from meltemi.cli.lazy import Verb
 from meltemi.cli.session import Api, api_options, run
 from meltemi.cli.surroundings import Choice
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from meltemi.api.yaml import Document
     from meltemi.base.problems import Problem
-    from meltemi.base.refs import Ref
-    from meltemi.cli import waiting
     from meltemi.cli.applying import Applied
     from meltemi.cli.manifests import Manifests
 
@@ -136,20 +131,5 @@ async def _wait(api: Api, applied: list[Applied], started: float, timeout: float
     awaited = [waiting.Awaited(each.planned.ref, each.resource_version) for each in applied]
     awaited = [each for each in awaited if each.ref.kind in known]
     result = await waiting.until_live(api.mesh, awaited, deadline, progress)
-    origins = {each.planned.ref: each.planned.manifest.document for each in applied}
-    return report(waiting.since(result, started), origins)
-
-
-def report(result: waiting.Result, origins: Mapping[Ref, Document]) -> int:
-    """Tells what waiting came to, with the places of what is wrong; the exit status."""
-    from meltemi.cli import problems, waiting
-
-    for problem in result.problems:
-        document = origins.get(problem.ref)
-        problems.tell([problem.as_problem(document.place(problem.path) if document else None)])
-    line, hint = waiting.verdict(result)
-    if result.is_live:
-        click.echo(line)
-        return 0
-    Failure(line, hint).show()
-    return PROBLEM
+    documents = {each.planned.ref: each.planned.manifest.document for each in applied}
+    return waiting.report(waiting.since(result, started), documents)
