@@ -226,7 +226,9 @@ def _secure(message: Cluster, site: Site, mesh: Mesh) -> None:
         http = not site.port.protocol.is_tcp
         offered = ("h2",) if pools.carries_http2(site.port.protocol, site.policy.pool, mesh) else ()
         fallback = "" if http or site.service.host.startswith("*") else site.service.host
-        message.transport_socket.CopyFrom(_framed(tls.origination(settings, offered, fallback), site.policy))
+        message.transport_socket.CopyFrom(
+            _framed(tls.origination(settings, offered, mesh.system_roots, fallback), site.policy)
+        )
     elif site.policy.proxy_protocol:
         message.transport_socket.CopyFrom(_framed(tls.plaintext(), site.policy))
 

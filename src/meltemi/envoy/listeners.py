@@ -37,16 +37,23 @@ def port_listener(
 ) -> Iterator[Offer | Problem]:
     """The listener `0.0.0.0_<port>`: HTTP of all services on the port, and whoever has no address of its own.
 
-    Of several that would take the same connections the oldest has them, and the others get a problem.
+    Of several that would take the same connections the oldest has them, and the others get a problem. There is none
+    where all services on the port have listeners of their own.
     """
     settings = mesh.only()
-    on_port = [(service, found) for service in services if (found := service.port(port)) is not None]
+    on_port = [
+        (service, found)
+        for service in services
+        if (found := service.port(port)) is not None and meets_at_port(service, found)
+    ]
+    if not on_port:
+        return
     http_here = any(shares_http(service, each) for service, each in on_port)
     grpc_web = any(each.protocol is Protocol.GRPC_WEB for _, each in on_port)
     others = [
         connections.of_port(service, each, tcp_routes, destinations)
         for service, each in sorted(on_port, key=lambda pair: seniority(pair[0]))
-        if not each.protocol.is_http and each.protocol is not Protocol.AUTO and meets_at_port(service, each)
+        if not each.protocol.is_http and each.protocol is not Protocol.AUTO
     ]
     yield from _conflicts(others, settings)
     name = names.listener(names.WILDCARD, port)
@@ -74,7 +81,7 @@ def port_listener(
             return finish(name, chains.outbound_listener(names.WILDCARD, port, found, default, settings), sources)
 
         made += audiences.variants(wanted, make, within)
-    yield Offer(LISTENER, name, audiences.compact(made), seen_by(services))
+    yield Offer(LISTENER, name, audiences.compact(made), seen_by(service for service, _ in on_port))
 
 
 def _viewers(item: Connections) -> Clients:

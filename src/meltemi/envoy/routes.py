@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from meltemi.base.problems import Problem
 from meltemi.envoy import audiences, names, routing
-from meltemi.envoy.binding import has_own_listener
+from meltemi.envoy.binding import has_own_listener, http_ports
 from meltemi.envoy.resource import ROUTES, Offer, Resource, Seen, Variant, finish
 from meltemi.envoy.values import ads
 from meltemi.envoy.virtual_hosts import SIDECARS, of_service, too_many, variants
@@ -24,13 +24,16 @@ from meltemi.protos.envoy.config.route.v3.route_components_pb2 import VirtualHos
 Key = tuple[str, str]  # resource name, namespace of the service
 
 
-def route_configuration(port: int, services: tuple[Service, ...], *, mesh: View[tuple[()], Mesh]) -> Offer:
-    """The shell `<port>` for the services that share HTTP on a port."""
+def route_configuration(port: int, services: tuple[Service, ...], *, mesh: View[tuple[()], Mesh]) -> Offer | None:
+    """The shell `<port>` for the services that share HTTP on a port; None if none of these does."""
+    members = [service for service in services if port in http_ports(service)]
+    if not members:
+        return None
     name = names.shared_routes(port)
     choices = [
         Variant(clients, _shell(name, registry_only)) for clients, registry_only in outbound_policies(mesh.only())
     ]
-    return Offer(ROUTES, name, tuple(choices), seen_by(services))
+    return Offer(ROUTES, name, tuple(choices), seen_by(members))
 
 
 def _shell(name: str, registry_only: bool) -> Resource:

@@ -124,10 +124,11 @@ def plaintext() -> TransportSocket:
     return transport_socket(RAW_BUFFER, RawBuffer())
 
 
-def origination(settings: ClientTls, alpn: Iterable[str], sni: str = "") -> TransportSocket:
-    """TLS as a DestinationRule asks for it (SIMPLE, MUTUAL), with the roots of the system where it names none.
+def origination(settings: ClientTls, alpn: Iterable[str], roots: str, sni: str = "") -> TransportSocket:
+    """TLS as a DestinationRule asks for it (SIMPLE, MUTUAL), with the system's `roots` (a file) where it names none.
 
     `sni` is what is asked for where the rule says nothing; empty for HTTP, where the request's host decides.
+    Envoy's own `system_root_certs` will not do: with it TLS connections are not checked at all (tried on 1.40).
     """
     common = CommonTlsContext(tls_params=parameters(), alpn_protocols=alpn)
     if settings.mode is TlsMode.MUTUAL:
@@ -140,12 +141,12 @@ def origination(settings: ClientTls, alpn: Iterable[str], sni: str = "") -> Tran
                     private_key=DataSource(filename=settings.private_key_file),
                 )
             )
-    _check_server(settings, common)
+    _check_server(settings, common, roots)
     context = UpstreamTlsContext(common_tls_context=common, sni=settings.sni or sni, max_session_keys=uint32(_SESSIONS))
     return transport_socket(TLS, context)
 
 
-def _check_server(settings: ClientTls, common: CommonTlsContext) -> None:
+def _check_server(settings: ClientTls, common: CommonTlsContext, roots: str) -> None:
     check = CertificateValidationContext()
     for name in settings.subject_alt_names:
         kind = SubjectAltNameMatcher.URI if "://" in name else SubjectAltNameMatcher.DNS
@@ -165,8 +166,6 @@ def _check_server(settings: ClientTls, common: CommonTlsContext) -> None:
             control_plane_secret(f"{settings.credential_name}-cacert")
         )
         return
-    if settings.ca_certificates and settings.ca_certificates != "system":
-        check.trusted_ca.filename = settings.ca_certificates
-    else:
-        check.system_root_certs.SetInParent()
+    named = settings.ca_certificates
+    check.trusted_ca.filename = roots if named in ("", "system") else named
     common.validation_context.CopyFrom(check)

@@ -13,7 +13,10 @@ from meltemi.model.traffic import KeepAlive
 
 
 class Mesh(msgspec.Struct, frozen=True, kw_only=True):
-    """Mesh-wide settings, with Istio's defaults. Durations and sizes as in MeshConfig."""
+    """Mesh-wide settings, with Istio's defaults. Durations and sizes as in MeshConfig.
+
+    `system_roots` is the file with the roots that the system trusts, where proxies run.
+    """
 
     trust_domain: str = "cluster.local"
     trust_domain_aliases: tuple[str, ...] = ()
@@ -36,6 +39,7 @@ class Mesh(msgspec.Struct, frozen=True, kw_only=True):
     access_log_format: str = ""
     access_log_json: bool = False
     min_tls_version: str = ""
+    system_roots: str = "/etc/ssl/certs/ca-certificates.crt"
     path_normalization: str = "BASE"
     outbound_listener_port: int = 15001
     inbound_listener_port: int = 15006
