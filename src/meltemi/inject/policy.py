@@ -12,6 +12,7 @@ Source: Istio's injection webhook (`pkg/kube/inject`), its object and namespace 
 from __future__ import annotations
 
 import enum
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,11 @@ TEMPLATES = "inject.istio.io/templates"
 TLS_MODE = "security.istio.io/tlsMode"
 CANONICAL_NAME = "service.istio.io/canonical-name"
 CANONICAL_REVISION = "service.istio.io/canonical-revision"
+STATUS = "sidecar.istio.io/status"
+
+
+# The name of the proxy's container.
+PROXY = "istio-proxy"
 
 
 class Template(enum.StrEnum):
@@ -70,8 +76,19 @@ def mark(pod: Obj, namespace: Obj | None) -> Template | None:
         labels.setdefault(CANONICAL_REVISION, canonical_revision(labels))
         if template is Template.SIDECAR:
             labels.setdefault(TLS_MODE, "istio")
+        status = {"containers": [PROXY], "templates": [template], "revision": "default"}
+        metadata["annotations"] = {**annotations, STATUS: json.dumps(status)}
     metadata["labels"] = labels
     return template
+
+
+def injected(annotations: Mapping[str, str]) -> Template | None:
+    """The proxy that injection gave a pod when it was made, as the pod's annotations tell."""
+    try:
+        templates = json.loads(annotations.get(STATUS, "{}")).get("templates") or ()
+    except (ValueError, AttributeError):
+        return None
+    return next((template for template in Template if template in templates), None)
 
 
 def canonical_name(labels: Mapping[str, str], workload: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meltemi.inject.policy import TLS_MODE, Template, mark, wanted
+from meltemi.inject.policy import TLS_MODE, Obj, Template, injected, mark, wanted
 
 ENABLED = {"istio-injection": "enabled"}
 
@@ -35,7 +35,7 @@ def test_a_pod_on_the_hosts_network_gets_none() -> None:
 
 
 def test_a_sidecars_pod_is_marked_with_what_others_must_know() -> None:
-    pod = {
+    pod: Obj = {
         "metadata": {
             "name": "cart-v1-5d8f-x",
             "labels": {"pod-template-hash": "5d8f"},
@@ -47,9 +47,15 @@ def test_a_sidecars_pod_is_marked_with_what_others_must_know() -> None:
     assert labels[TLS_MODE] == "istio"
     assert labels["service.istio.io/canonical-name"] == "cart-v1"
     assert labels["service.istio.io/canonical-revision"] == "latest"
+    assert injected(pod["metadata"]["annotations"]) is Template.SIDECAR
+
+
+@pytest.mark.parametrize("status", ["", "no json", "[]", "{}"])
+def test_a_pod_that_was_not_injected_says_so(status: str) -> None:
+    assert injected({"sidecar.istio.io/status": status}) is None
 
 
 def test_a_gateway_speaks_for_itself_and_takes_no_mutual_tls_for_others() -> None:
-    pod = {"metadata": {"name": "gw", "annotations": {"inject.istio.io/templates": "gateway"}}}
+    pod: Obj = {"metadata": {"name": "gw", "annotations": {"inject.istio.io/templates": "gateway"}}}
     assert mark(pod, {"metadata": {"labels": ENABLED}}) is Template.GATEWAY
     assert TLS_MODE not in pod["metadata"]["labels"]

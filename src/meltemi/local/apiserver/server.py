@@ -47,6 +47,7 @@ class ApiServer:
         *,
         kinds: Sequence[Kind] | None = None,
         validate: admission.Validator = meshkinds.validate,
+        mutate: admission.Mutator = admission.no_change,
         schema_of: SchemaOf = meshkinds.schema_of,
         pods: Callable[[], PodAccess | None] = lambda: None,
         admin_address: Callable[[], str | None] = lambda: None,
@@ -62,7 +63,11 @@ class ApiServer:
         self._certificate = certificate.ensure(self._certificate_file, now())
         self.token = _admin_token(directory / "admin-token")
         self.verbs = Verbs(
-            self._store, Catalogue(meshkinds.served() if kinds is None else kinds), validate=validate, now=now
+            self._store,
+            Catalogue(meshkinds.served() if kinds is None else kinds),
+            validate=validate,
+            mutate=mutate,
+            now=now,
         )
         self.verbs.resume()
         self._watches = Watches(self._store)
@@ -97,6 +102,10 @@ class ApiServer:
             timeout_keep_alive=75,
             timeout_graceful_shutdown=1,
         )
+        for listener in sockets:
+            if listener.family in (socket.AF_INET, socket.AF_INET6):
+                # asyncio does this only for sockets that were made with an explicit protocol number; accepted ones inherit.
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._server = _Server(config)
         self._serving = asyncio.create_task(self._server.serve(list(sockets)))
         started = asyncio.create_task(self._server.has_started.wait())
