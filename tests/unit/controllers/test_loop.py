@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from meltemi.kube.client import Client
 from meltemi.kube.resources import (
     DEPLOYMENTS,
     ENDPOINT_SLICES,
+    EVENTS,
     NAMESPACES,
     PODS,
     REPLICA_SETS,
@@ -164,4 +165,27 @@ async def test_the_loop_wakes_when_something_changes(
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
+    assert len(await all_of(client, PODS)) == 1
+
+
+async def test_what_was_done_is_told_on_the_objects(client: Client, controllers: Controllers) -> None:
+    await client.create(DEPLOYMENTS, deployment("1", 1))
+    await run_pods(client, controllers)
+    told = {(e["involvedObject"]["kind"], e["reason"]) for e in await all_of(client, EVENTS)}
+    assert told == {("Deployment", "ScalingReplicaSet"), ("ReplicaSet", "SuccessfulCreate")}
+
+
+async def test_a_pod_waits_for_its_service_account(client: Client, server: ApiServer) -> None:
+    moment = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
+    controllers = Controllers(server.verbs, lambda: moment)
+    wanted = deployment("1", 1)
+    wanted["spec"]["template"]["spec"]["serviceAccountName"] = "late"
+    await client.create(DEPLOYMENTS, wanted)
+    controllers.settle()
+    assert await all_of(client, PODS) == []
+    [failure] = [e for e in await all_of(client, EVENTS) if e["reason"] == "FailedCreate"]
+    assert 'serviceaccount "late" not found' in failure["message"]
+    await client.create(SERVICE_ACCOUNTS, {"metadata": {"name": "late", "namespace": "default"}})
+    moment += timedelta(seconds=1)
+    controllers.settle()
     assert len(await all_of(client, PODS)) == 1

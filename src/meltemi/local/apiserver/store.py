@@ -114,11 +114,14 @@ class Store:
         self._uids: dict[str, tuple[str, Key]] = {}
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = _lock(directory / "lock")
-        with self._writing():
+        try:
             self._db = _open(directory / "objects.db")
             self._db.executescript(_SCHEMA)
-        self._revision: int = self._db.execute("SELECT revision FROM revisions").fetchone()[0]
-        self._load()
+            self._revision: int = self._db.execute("SELECT revision FROM revisions").fetchone()[0]
+            self._load()
+        except sqlite3.Error as error:
+            os.close(self._lock)
+            raise StorageError(f"the store in {directory} cannot be opened: {error}") from error
 
     @property
     def revision(self) -> int:
@@ -211,17 +214,14 @@ class Store:
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         """One transaction, and SQLite's words made plain."""
-        db: sqlite3.Connection | None = getattr(self, "_db", None)
         try:
-            if db is not None:
-                db.execute("BEGIN IMMEDIATE")
+            self._db.execute("BEGIN IMMEDIATE")
             yield
-            if db is not None:
-                db.execute("UPDATE revisions SET revision = revision + 1")
-                db.execute("COMMIT")
+            self._db.execute("UPDATE revisions SET revision = revision + 1")
+            self._db.execute("COMMIT")
         except sqlite3.Error as error:
-            if db is not None and db.in_transaction:
-                db.execute("ROLLBACK")
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
             raise StorageError(_explanation(error, self._directory)) from error
 
     def _reindex(self, kind: str, key: Key, before: Obj | None, after: Obj | None) -> None:

@@ -113,6 +113,7 @@ class Verbs:
         if self.store.get(kind.id, key) is not None:
             raise refusals.already_exists(kind, key.name)
         self._require_namespace(kind, key)
+        self._require_account(kind, key, obj)
         managers = self._tracked(kind, {}, obj, ownership.read_managers(obj), options)
         if kind.status:
             obj.pop("status", None)
@@ -334,6 +335,16 @@ class Verbs:
         if namespace is not None and namespace.obj["metadata"].get("deletionTimestamp"):
             why = f"unable to create new content in namespace {key.namespace} because it is being terminated"
             raise refusals.forbidden(why, kind, key.name, [Cause("metadata.namespace", why, "NamespaceTerminating")])
+
+    def _require_account(self, kind: Kind, key: Key, obj: Obj) -> None:
+        """A pod's service account is its identity: it must exist first."""
+        if kind.id != "pods":
+            return
+        spec = obj.get("spec") if isinstance(obj.get("spec"), dict) else {}
+        name = (spec or {}).get("serviceAccountName") or (spec or {}).get("serviceAccount") or "default"
+        if self.store.get("serviceaccounts", Key(key.namespace, str(name))) is None:
+            why = f'error looking up service account {key.namespace}/{name}: serviceaccount "{name}" not found'
+            raise refusals.forbidden(why, kind, key.name)
 
     def _owned_copy(self, kind: Kind, obj: Any) -> Obj:
         """A copy that is ours to amend, of the stored version, without nulls. Raises BadRequest for what is no object."""

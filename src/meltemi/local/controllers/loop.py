@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
+from meltemi.kube import events as kube_events
 from meltemi.kube.client import PatchType
 from meltemi.kube.errors import ApiError
 from meltemi.kube.resources import Key, Obj, key_of
@@ -21,13 +22,15 @@ from meltemi.local.apiserver.objects import Part
 from meltemi.local.apiserver.removal import DeleteOptions
 from meltemi.local.apiserver.store import Compacted, Event, StorageError
 from meltemi.local.apiserver.verbs import Options, Verbs
-from meltemi.local.controllers import accounts, deployments, endpoints, replicasets
+from meltemi.local.controllers import accounts, deployments, endpoints, events, replicasets
 from meltemi.local.controllers.plans import Change, Create, Delete, Patch, Plan, Replace, SetStatus, is_controlled_by
 
 _log = logging.getLogger(__name__)
 
 _DEPLOYMENTS, _SETS, _SLICES = "deployments.apps", "replicasets.apps", "endpointslices.discovery.k8s.io"
 _WATCHED = ("namespaces", "serviceaccounts", "services", "pods", _DEPLOYMENTS, _SETS, _SLICES)
+
+_SHORTEST_RETRY, _LONGEST_RETRY = 0.5, 30.0
 
 Task = tuple[str, Key]
 """A kind and the key of the object whose controller is to be asked."""
@@ -42,6 +45,7 @@ class Controllers:
         self._now = now
         self._cursor: int | None = None
         self._again: dict[Task, float] = {}
+        self._failures: dict[Task, int] = {}
         self._planners: dict[str, Callable[[Obj], Plan]] = {
             "namespaces": self._plan_namespace,
             "services": self._plan_service,
@@ -81,16 +85,43 @@ class Controllers:
         kind, key = task
         item = self._store.get(kind, key)
         if item is None:
+            self._failures.pop(task, None)
             return
         plan = self._planners[kind](item.obj)
         if plan.again is not None:
             self._again[task] = self._now().timestamp() + plan.again
+        manager = f"{kind.partition('.')[0].removesuffix('s')}-controller"
         for change in plan.changes:
             try:
-                self._do(change, f"{kind.partition('.')[0].removesuffix('s')}-controller")
+                made = self._do(change, manager)
             except (ApiError, StorageError) as error:
-                _log.warning("%s %s: %s", kind, key, error)
+                self._failed(task, item.obj, change, manager, str(error))
                 return
+            if (news := events.of_change(change, made)) is not None:
+                self._tell(item.obj, manager, *news)
+        self._failures.pop(task, None)
+
+    def _failed(self, task: Task, obj: Obj, change: Change, manager: str, reason: str) -> None:
+        """A change was refused: says so on the object, and tries again later, each time after a longer wait."""
+        _log.info("%s %s: %s", *task, reason)
+        failures = self._failures[task] = self._failures.get(task, 0) + 1
+        wait = min(_LONGEST_RETRY, _SHORTEST_RETRY * 2 ** (failures - 1))
+        self._again[task] = self._now().timestamp() + wait
+        if (news := events.of_failure(change, reason)) is not None:
+            self._tell(obj, manager, *news)
+
+    def _tell(self, obj: Obj, manager: str, what: str, reason: str, message: str) -> None:
+        """Writes an event about an object, or counts one up that says the same. Events are news: a refusal is let go."""
+        happened = kube_events.event(obj, what, reason, message, manager, self._now())
+        kind, key = self._verbs.catalogue.by_id("events"), key_of(happened)
+        assert kind is not None
+        options = Options(manager=manager)
+        with contextlib.suppress(ApiError, StorageError):
+            before = self._store.get("events", key)
+            if before is None:
+                self._verbs.create(kind, key.namespace, happened, options)
+            else:
+                self._verbs.patch(kind, key, PatchType.MERGE, kube_events.again(before.obj, happened), options)
 
     # === what is to be done ===
 
@@ -166,19 +197,20 @@ class Controllers:
 
     # === carrying out ===
 
-    def _do(self, change: Change, manager: str) -> None:
+    def _do(self, change: Change, manager: str) -> Obj:
+        """Carries out one change; the object that it was about, as it is since."""
         kind = self._verbs.catalogue.by_id(change.kind)
         assert kind is not None
         options = Options(manager=manager)
         match change:
             case Create(_, obj):
-                self._verbs.create(kind, obj["metadata"].get("namespace", ""), obj, options)
+                return self._verbs.create(kind, obj["metadata"].get("namespace", ""), obj, options).item.obj
             case Patch(_, key, patch):
-                self._verbs.patch(kind, key, PatchType.MERGE, patch, options)
+                return self._verbs.patch(kind, key, PatchType.MERGE, patch, options).item.obj
             case Replace(_, obj):
-                self._verbs.update(kind, key_of(obj), obj, options)
+                return self._verbs.update(kind, key_of(obj), obj, options).item.obj
             case SetStatus(_, key, status):
                 obj = {**self._verbs.get(kind, key).obj, "status": status}
-                self._verbs.update(kind, key, obj, Options(manager=manager, part=Part.STATUS))
+                return self._verbs.update(kind, key, obj, Options(manager=manager, part=Part.STATUS)).item.obj
             case Delete(_, key):
-                self._verbs.delete(kind, key, DeleteOptions())
+                return self._verbs.delete(kind, key, DeleteOptions())[0].obj
