@@ -56,7 +56,10 @@ class Progress:
         return True
 
     async def wait_live(self, ref: Ref, resource_version: int, timeout: float) -> Live:
-        """Wait until an object, in that version or a later one, is live at every proxy; `timeout` in seconds."""
+        """Wait until an object, in that version or a later one, is live at every proxy; `timeout` in seconds.
+
+        A negative version stands for the object's absence: it was deleted.
+        """
         deadline = asyncio.get_running_loop().time() + timeout
         revisions = self._revisions
         seen = await self.wait_until(lambda: self._has_seen(ref, resource_version), timeout)
@@ -78,4 +81,6 @@ class Progress:
 
     def _has_seen(self, ref: Ref, resource_version: int) -> bool:
         version = self._revisions.pipeline.resource_version(ref)
+        if resource_version < 0:
+            return version is None
         return resource_version == 0 if version is None else version >= resource_version
