@@ -5,17 +5,15 @@ In this order: what --kubeconfig, --context or --mesh name; the mesh that runs o
 forgotten `meltemi up` never sends a change to some cluster.
 
 A mesh on this machine keeps its state in `$MELTEMI_HOME/<name>`, else `$XDG_STATE_HOME/meltemi/<name>`, else
-`~/.local/state/meltemi/<name>`. It runs if its kubeconfig is there and its API accepts connections.
+`~/.local/state/meltemi/<name>`. It runs if its kubeconfig is there and its lock is held (`meltemi.local.home`).
 """
 
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit
 
 from meltemi.cli.failures import USAGE, Failure
 
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     from meltemi.kube.config import Connection
 
 DEFAULT_MESH = "local"
-_PATIENCE = 0.5
 
 
 class Choice(NamedTuple):
@@ -45,7 +42,7 @@ class Place(NamedTuple):
     mesh: str = ""
 
 
-def home(environ: Mapping[str, str]) -> Path:
+def root(environ: Mapping[str, str]) -> Path:
     """The directory with the state of all meshes on this machine."""
     if given := environ.get("MELTEMI_HOME"):
         return Path(given)
@@ -53,14 +50,10 @@ def home(environ: Mapping[str, str]) -> Path:
     return (Path(state) if state else Path.home() / ".local" / "state") / "meltemi"
 
 
-def _accepts(server: str) -> bool:
-    """Whether something listens at a server's address."""
-    parts = urlsplit(server)
-    try:
-        with socket.create_connection((parts.hostname or "", parts.port or 443), _PATIENCE):
-            return True
-    except OSError:
-        return False
+def _is_running(directory: Path) -> bool:
+    from meltemi.local.home import Home
+
+    return Home(directory).running() is not None
 
 
 def _make_client(connection: Connection, warn: Callable[[str], None]) -> Client:
@@ -74,22 +67,13 @@ class Surroundings(NamedTuple):
     """What a command needs of the world around it. Tests put their own in its place."""
 
     environ: Mapping[str, str] = os.environ
-    is_listening: Callable[[str], bool] = _accepts
+    is_running: Callable[[Path], bool] = _is_running
     client_of: Callable[[Connection, Callable[[str], None]], Client] = _make_client
 
     def running_meshes(self) -> dict[str, Path]:
         """The meshes that run on this machine: their names and kubeconfig files."""
-        from meltemi.kube.config import ConfigError, load
-
-        found = {}
-        for file in sorted(home(self.environ).glob("*/kubeconfig")):
-            try:
-                server = load(file).server
-            except ConfigError:
-                continue
-            if self.is_listening(server):
-                found[file.parent.name] = file
-        return found
+        files = sorted(root(self.environ).glob("*/kubeconfig"))
+        return {file.parent.name: file for file in files if self.is_running(file.parent)}
 
     def find(self, choice: Choice) -> Place:
         """The API that is meant. Raises Failure if there is none, or more than one."""

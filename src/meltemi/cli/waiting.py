@@ -31,9 +31,11 @@ if TYPE_CHECKING:
 
 _TURN = 0.25
 
+ABSENT = "-1"
+
 
 class Awaited(msgspec.Struct, frozen=True):
-    """An object that should become live, in a version (`0`: its absence)."""
+    """An object that should become live, in a version (`ABSENT`: it was deleted)."""
 
     ref: Ref
     resource_version: str

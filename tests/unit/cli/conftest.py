@@ -107,7 +107,7 @@ class Mesh:
         self.directory = directory
         home = directory / "home"
         self.server.write_kubeconfig(home / "local" / "kubeconfig", "https://127.0.0.1:1")
-        self.surroundings = Surroundings({"MELTEMI_HOME": str(home)}, lambda server: True, self._client)
+        self.surroundings = Surroundings({"MELTEMI_HOME": str(home)}, lambda directory: True, self._client)
 
     def _client(self, connection: Connection, warn: Callable[[str], None]) -> Client:
         inner = self.server.client().transport

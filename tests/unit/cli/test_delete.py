@@ -82,7 +82,7 @@ def test_waiting_asks_for_the_absence_of_the_object(shop: Mesh) -> None:
     told = shop.run("delete", "vs", "reviews", "-n", "bookshop", "--wait")
     assert told.out.splitlines()[-1].startswith("gone from 3 proxies in ")
     asked = next(question for question in shop.control_plane.asked if question.startswith("/wait"))
-    assert "name=reviews&resourceVersion=0" in asked
+    assert "name=reviews&resourceVersion=-1" in asked
 
 
 def test_something_must_be_named(mesh: Mesh) -> None:

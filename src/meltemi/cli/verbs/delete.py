@@ -155,7 +155,7 @@ async def _wait(api: Api, doomed: list[Doomed], started: float, timeout: float) 
         Failure(f"not gone after {waiting.duration(timeout)}: {', '.join(late)}").show()
         return PROBLEM
     known = await api.mesh.kinds()
-    awaited = [waiting.Awaited(ref, "0") for _, ref in doomed if ref.kind in known]
+    awaited = [waiting.Awaited(ref, waiting.ABSENT) for _, ref in doomed if ref.kind in known]
     result = await waiting.until_live(api.mesh, awaited, deadline, waiting.Progress())
     return waiting.report(waiting.since(result, started), {}, deletion=True)
 
