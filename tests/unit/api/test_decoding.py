@@ -108,7 +108,7 @@ def test_an_object_without_a_namespace_gets_the_one_given() -> None:
     decoded = decode(data, namespace="shop").resource
     assert decoded is not None
     assert decoded.namespace == "shop"
-    assert "namespace" not in data["metadata"]  # type: ignore[operator]
+    assert "namespace" not in data["metadata"]
 
 
 def test_cluster_scoped_objects_get_no_namespace() -> None:

@@ -19,7 +19,7 @@ _FOREIGN = (
     (re.compile(r"\(\?\("), "conditionals"),
     (re.compile(r"\(\?#"), "comments"),
     (re.compile(r"\\[1-9]"), "back references"),
-    (re.compile(r"[*+?}]\+"), "possessive quantifiers"),
+    (re.compile(r"([*+?]|\{\d+(,\d*)?\})\+"), "possessive quantifiers"),
     (re.compile(r"\\Z"), r"\Z (it is \z there)"),
 )
 _TRANSLATIONS = (
@@ -32,7 +32,8 @@ _TRANSLATIONS = (
     (re.compile(r"\\C"), "."),
 )
 _QUOTED = re.compile(r"\\Q.*?(\\E|$)", re.DOTALL)
-_ESCAPED = re.compile(r"\\\\")
+_ESCAPED = re.compile(r"\\\W")
+_CLASS = re.compile(r"\[\^?\]?(\[:\^?\w+:\]|[^\]])*\]")
 _REPEAT = re.compile(r"\{(\d+)(?:,(\d*))?\}")
 _MOST_REPEATS = 1000
 _LONGEST = 1024
@@ -50,11 +51,12 @@ def _objection(value: str) -> str:
         return "it is empty"
     if len(value) > _LONGEST:
         return f"it is longer than {_LONGEST} characters"
-    bare = _ESCAPED.sub("..", _QUOTED.sub("q", value))
+    bare = _ESCAPED.sub("x", _QUOTED.sub("q", value))
+    outside = _CLASS.sub("c", bare)
     for pattern, name in _FOREIGN:
-        if pattern.search(bare):
+        if pattern.search(outside):
             return f"RE2 has no {name}"
-    for low, high in _REPEAT.findall(bare):
+    for low, high in _REPEAT.findall(outside):
         if int(low) > _MOST_REPEATS or (high and int(high) > _MOST_REPEATS):
             return f"RE2 repeats at most {_MOST_REPEATS} times"
     for pattern, replacement in _TRANSLATIONS:
