@@ -15,6 +15,7 @@ from meltemi.protos.envoy.config.core.v3.base_pb2 import Metadata
 from meltemi.protos.google.protobuf.struct_pb2 import ListValue, Struct, Value
 
 MESH = "mesh"
+PEER = "peer"  # under `mesh`, of a request: what its client said of itself
 TRANSPORT = "envoy.transport_socket_match"
 BALANCING = "envoy.lb"
 

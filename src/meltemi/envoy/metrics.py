@@ -104,6 +104,39 @@ def upstream() -> Party:
     )
 
 
+def peer() -> Party:
+    """The client of a request that came over mutual TLS: what it says of itself, and whom its certificate shows."""
+
+    def of(key: str) -> str:
+        return f"%DYNAMIC_METADATA({metadata.MESH}:{metadata.PEER}:{key})%"
+
+    return Party(
+        workload=of("workload"),
+        namespace=of("namespace"),
+        principal="%DOWNSTREAM_PEER_URI_SAN%",
+        app=of("app"),
+        version=of("version"),
+        canonical_service=of("canonical_service"),
+        canonical_revision=of("canonical_revision"),
+        cluster=of("cluster"),
+    )
+
+
+def stranger(principal: str = metadata.UNKNOWN) -> Party:
+    """A client that has not said who it is; on a connection its certificate may have."""
+    unknown = metadata.UNKNOWN
+    return Party(
+        workload=unknown,
+        namespace=unknown,
+        principal=principal,
+        app=unknown,
+        version=unknown,
+        canonical_service=unknown,
+        canonical_revision=metadata.LATEST,
+        cluster=unknown,
+    )
+
+
 def called_service(*, http: bool) -> Labels:
     """The service that was called: the cluster's, or for HTTP, where none was chosen, the virtual host's."""
     return {

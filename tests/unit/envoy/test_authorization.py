@@ -197,7 +197,7 @@ def test_path_templates_become_envoys(text: str, expected: str) -> None:
     assert made.uri_template.typed_config.value.decode(errors="replace").endswith(expected)
 
 
-@pytest.mark.parametrize("text", ["a/{*}", "/a{*}", "/{**}/{*}", "/a*/{*}", "/{*}/{**}/{**}"])
+@pytest.mark.parametrize("text", ["a/{*}", "//a/{*}", "/a//{*}", "/a{*}", "/{**}/{*}", "/a*/{*}", "/{*}/{**}/{**}"])
 def test_a_path_template_that_envoy_would_refuse_is_a_problem_and_allows_nothing(text: str) -> None:
     broken = of(policy(Verdict.ALLOW, rule(to=(Condition(Attribute.PATH, (ValueMatch(text, "template"),)),))))
     [config] = requests(broken)
