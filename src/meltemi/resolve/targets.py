@@ -20,6 +20,9 @@ from meltemi.model.routes import Target
 from meltemi.model.services import Service
 from meltemi.resolve import hosts, problems
 
+PORT_REQUIRED = "PortRequired"
+ANY_PORT = 0
+
 
 class Lookup(msgspec.Struct, frozen=True):
     """What rules are resolved against. Destinations are read for the existence of subsets alone."""
@@ -46,6 +49,14 @@ def resolve(
     if destination.subset:
         yield from _check_subset(destination.subset, rule, path, service, lookup)
     return Target(service.namespace, service.host, number, destination.subset)
+
+
+def check(destination: Destination, rule: VirtualService, path: str, lookup: Lookup) -> Generator[Problem, None, None]:
+    """What is wrong with a destination wherever the rule holds: all but a port that is missing and that some need not say."""
+    port = destination.port.number if destination.port is not None else ANY_PORT
+    for problem in resolve(destination, rule, path, port, lookup):
+        if problem.code != PORT_REQUIRED:
+            yield problem
 
 
 def _port(destination: Destination, service: Service, port: int) -> int | None:
@@ -80,7 +91,7 @@ def _no_port(rule: VirtualService, path: str, destination: Destination, service:
         return problems.of(
             rule,
             path,
-            "PortRequired",
+            PORT_REQUIRED,
             f"{service.host} has several ports ({known}) and the destination does not say which",
             "add port.number to the destination",
         )

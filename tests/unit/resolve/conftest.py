@@ -21,6 +21,7 @@ from meltemi.resolve import (
     inbound,
     indexes,
     mesh,
+    references,
     routes,
     services,
     views,
@@ -101,6 +102,18 @@ class Resolved:
         g.derive("routes", routes.http_routes, all_services, routing)
         g.derive("tcp_routes", routes.tcp_routes, all_services, routing)
         g.expand("orphans", routes.orphans, virtual, routing)
+        g.derive(
+            "references/virtual_services",
+            references.virtual_service,
+            virtual,
+            using(mesh=settings, gateways=facts["Gateway"], services=all_services, destinations=towards),
+        )
+        g.derive(
+            "references/destination_rules",
+            references.destination_rule,
+            rules,
+            using(mesh=settings, services=all_services),
+        )
         labels = g.single("client_labels", views.client_labels, using(virtual=virtual, rules=rules))
         placing = using(mesh=settings, sidecars=sidecars, client_labels=labels)
         g.expand("audiences", views.audiences, self.proxies, placing)

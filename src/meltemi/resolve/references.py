@@ -1,0 +1,121 @@
+"""References that lead nowhere, told to their authors even while no proxy would notice.
+
+Routes and gateways tell what is wrong with the rules that they use. A rule that nobody uses yet (its gateway does not
+run, its host is spelt wrongly) would be silent; here each object is asked about all that it names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from meltemi.api.networking import DestinationRule, Gateway, VirtualService
+from meltemi.api.networking.virtual_service import Destination, HttpRoute, TcpRoute, TlsRoute
+from meltemi.base.hosts import overlaps, qualify
+from meltemi.base.problems import Problem
+from meltemi.flow import View
+from meltemi.model import traffic
+from meltemi.model.mesh import Mesh
+from meltemi.model.services import Service
+from meltemi.resolve import hosts, problems, targets
+from meltemi.resolve.http_rules import MESH, qualified
+from meltemi.resolve.targets import Lookup
+
+Key = tuple[str, str]
+
+
+def virtual_service(
+    service: VirtualService,
+    *,
+    mesh: View[tuple[()], Mesh],
+    gateways: View[Key, Gateway],
+    services: View[Key, Service],
+    destinations: View[Key, traffic.Destination],
+) -> Iterator[Problem]:
+    """The problems of a VirtualService's gateways and destinations. Makes no row."""
+    lookup = Lookup(mesh.only(), services, destinations)
+    for path, name in _gateways(service):
+        (qualified_name,) = qualified((name,), service.namespace)
+        if qualified_name != MESH:
+            yield from _gateway(service, path, qualified_name, gateways, lookup)
+    for path, destination in _destinations(service):
+        yield from targets.check(destination, service, path, lookup)
+
+
+def destination_rule(
+    rule: DestinationRule, *, mesh: View[tuple[()], Mesh], services: View[Key, Service]
+) -> Iterator[Problem]:
+    """The problem of a DestinationRule for a host that no service has. Makes no row."""
+    host = qualify(rule.spec.host, rule.namespace, mesh.only().domain)
+    if not hosts.exists(services, host) and not any(services.keys_by("host", each) for each in hosts.patterns(host)):
+        yield problems.warning(
+            rule,
+            "spec.host",
+            "HostNotFound",
+            f"no service is called {host}",
+            "name a Service (of another namespace as <name>.<namespace>.svc.cluster.local) or declare a ServiceEntry",
+        )
+
+
+def _gateways(service: VirtualService) -> Iterator[tuple[str, str]]:
+    for position, name in enumerate(service.spec.gateways):
+        yield f"spec.gateways[{position}]", name
+    kinds: tuple[tuple[str, Sequence[HttpRoute | TlsRoute | TcpRoute]], ...]
+    kinds = (("http", service.spec.http), ("tls", service.spec.tls), ("tcp", service.spec.tcp))
+    for kind, rules in kinds:
+        for i, rule in enumerate(rules):
+            for j, match in enumerate(rule.match):
+                for k, name in enumerate(match.gateways):
+                    yield f"spec.{kind}[{i}].match[{j}].gateways[{k}]", name
+
+
+def _gateway(
+    service: VirtualService, path: str, name: str, gateways: View[Key, Gateway], lookup: Lookup
+) -> Iterator[Problem]:
+    namespace, _, short = name.partition("/")
+    gateway = gateways.get((namespace, short))
+    if gateway is None:
+        yield problems.of(
+            service,
+            path,
+            "GatewayNotFound",
+            f"there is no Gateway {name}",
+            "create it, or name one of another namespace as <namespace>/<name>",
+        )
+        return
+    wanted = [qualify(host, service.namespace, lookup.mesh.domain) for host in service.spec.hosts]
+    offered = [host for server in gateway.spec.servers for host in _offered(server.hosts, gateway, service)]
+    for position, host in enumerate(wanted):
+        if not any(overlaps(host, each) for each in offered):
+            yield problems.warning(
+                service,
+                f"spec.hosts[{position}]",
+                "HostNotInGateway",
+                f"no server of {gateway.ref} has the host {host} for namespace {service.namespace}",
+                "add the host to a server of the Gateway",
+            )
+
+
+def _offered(names: tuple[str, ...], gateway: Gateway, service: VirtualService) -> Iterator[str]:
+    """The hosts of a server that VirtualServices of this namespace may use."""
+    for name in names:
+        place, slash, host = name.rpartition("/")
+        if not slash or place in ("*", service.namespace) or (place == "." and gateway.namespace == service.namespace):
+            yield qualify(host, gateway.namespace)
+
+
+def _destinations(service: VirtualService) -> Iterator[tuple[str, Destination]]:
+    for i, http in enumerate(service.spec.http):
+        for j, each in enumerate(http.route):
+            yield f"spec.http[{i}].route[{j}].destination", each.destination
+        if http.mirror is not None:
+            yield f"spec.http[{i}].mirror", http.mirror
+        for j, mirror in enumerate(http.mirrors):
+            yield f"spec.http[{i}].mirrors[{j}].destination", mirror.destination
+    kinds: tuple[tuple[str, Sequence[TlsRoute | TcpRoute]], ...] = (
+        ("tls", service.spec.tls),
+        ("tcp", service.spec.tcp),
+    )
+    for kind, rules in kinds:
+        for i, rule in enumerate(rules):
+            for j, share in enumerate(rule.route):
+                yield f"spec.{kind}[{i}].route[{j}].destination", share.destination
