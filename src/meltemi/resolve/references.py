@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from meltemi.api.networking import DestinationRule, Gateway, VirtualService
-from meltemi.api.networking.virtual_service import Destination, HttpRoute, TcpRoute, TlsRoute
+from meltemi.api.networking.virtual_service import (
+    Destination,
+    HttpMatchRequest,
+    HttpRoute,
+    L4MatchAttributes,
+    TcpRoute,
+    TlsMatchAttributes,
+    TlsRoute,
+)
 from meltemi.base.hosts import overlaps, qualify
 from meltemi.base.problems import Problem
 from meltemi.flow import View
@@ -63,7 +71,8 @@ def _gateways(service: VirtualService) -> Iterator[tuple[str, str]]:
     kinds = (("http", service.spec.http), ("tls", service.spec.tls), ("tcp", service.spec.tcp))
     for kind, rules in kinds:
         for i, rule in enumerate(rules):
-            for j, match in enumerate(rule.match):
+            matches: Sequence[HttpMatchRequest | TlsMatchAttributes | L4MatchAttributes] = rule.match
+            for j, match in enumerate(matches):
                 for k, name in enumerate(match.gateways):
                     yield f"spec.{kind}[{i}].match[{j}].gateways[{k}]", name
 
