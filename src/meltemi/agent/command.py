@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from meltemi.agent.spec import ProxySpec
-from meltemi.protos.google.protobuf.struct_pb2 import Struct
+from meltemi.protos.google.protobuf.struct_pb2 import Value
 
 _LOG_FORMAT = "%Y-%m-%dT%T.%fZ\t%l\tenvoy %n %g:%#\t%v"
 _UNKNOWN = "unknown"
@@ -63,23 +63,19 @@ def proxy_environment(spec: ProxySpec) -> dict[str, str]:
 
 
 def peer_metadata(spec: ProxySpec) -> str:
-    """What the proxy tells its peers of itself, as Istio's `x-envoy-peer-metadata`: a Struct, base64, deterministic."""
-    labels = {
-        "service.istio.io/canonical-name": spec.canonical_service,
-        "service.istio.io/canonical-revision": spec.canonical_revision,
-        **{name: spec.labels[name] for name in ("app", "version") if name in spec.labels},
+    """What the proxy tells its peers of itself, for their metrics: a protobuf Value that their Envoys take apart.
+
+    Base64, deterministic. Source: `x-envoy-peer-metadata` by name and purpose; the content is ours, flat.
+    """
+    fields = {
+        "workload": spec.workload_name,
+        "namespace": spec.namespace,
+        "app": spec.labels.get("app", ""),
+        "version": spec.labels.get("version", ""),
+        "canonical_service": spec.canonical_service,
+        "canonical_revision": spec.canonical_revision,
+        "cluster": spec.cluster_id,
     }
-    fields: dict[str, str | dict[str, str]] = {
-        "NAME": spec.pod,
-        "NAMESPACE": spec.namespace,
-        "CLUSTER_ID": spec.cluster_id,
-        "WORKLOAD_NAME": spec.workload_name,
-        "OWNER": spec.owner,
-        "IDENTITY": str(spec.identity),
-        "LABELS": labels,
-    }
-    struct = Struct()
-    for name, value in fields.items():
-        if value:
-            struct.update({name: value})
-    return base64.b64encode(struct.SerializeToString(deterministic=True)).decode()
+    value = Value()
+    value.struct_value.update({name: text for name, text in fields.items() if text})
+    return base64.b64encode(value.SerializeToString(deterministic=True)).decode()

@@ -16,7 +16,7 @@ from meltemi.agent.bootstrap import bootstrap, encode
 from meltemi.agent.command import envoy_binary, envoy_command, peer_metadata, proxy_environment
 from meltemi.agent.spec import Address, ProxySpec
 from meltemi.agent.statistics import settings
-from meltemi.protos.google.protobuf.struct_pb2 import Struct
+from meltemi.protos.google.protobuf.struct_pb2 import Value
 
 
 def variants(spec: ProxySpec) -> dict[str, ProxySpec]:
@@ -100,6 +100,137 @@ def test_envoys_own_connections_carry_the_mark_that_capture_exempts(spec: ProxyS
 
 
 def test_equal_descriptions_give_equal_bytes(spec: ProxySpec) -> None:
+    other = msgspec.structs.replace(spec, labels=dict(sorted(spec.labels.items(), reverse=True)))
+    assert encode(spec) == encode(other)
+    assert json.loads(encode(spec)) == bootstrap(spec)
+
+
+def test_a_socket_path_that_no_kernel_takes_is_refused(spec: ProxySpec) -> None:
+    with pytest.raises(ValueError, match="at most 107 bytes"):
+        msgspec.structs.replace(spec, sds_socket="/" + "x" * 107)
+
+
+# === statistics ===
+
+
+def _cluster(spec: ProxySpec, name: str) -> dict[str, Any]:
+    clusters: list[dict[str, Any]] = bootstrap(spec)["static_resources"]["clusters"]
+    return next(cluster for cluster in clusters if cluster["name"] == name)
+
+
+def tagged(statistic: str) -> tuple[str, dict[str, str]]:
+    """What Envoy makes of a statistic: what is left of its name, and its tags (each takes its first group away)."""
+    left, tags = statistic, {}
+    for tag in settings({})["stats_config"]["stats_tags"]:
+        if found := re.search(tag["regex"], statistic, re.ASCII):
+            tags[tag["tag_name"]] = found[2]
+            left = left.replace(found[1], "", 1)
+    return left, tags
+
+
+@pytest.mark.parametrize(
+    ("statistic", "name", "tags"),
+    [
+        (
+            "cluster.outbound|80|v1|cart.shop.svc.cluster.local;.upstream_cx_total",
+            "cluster.upstream_cx_total",
+            {"cluster_name": "outbound|80|v1|cart.shop.svc.cluster.local"},
+        ),
+        (
+            "cluster.outbound|443||api.example.org;.upstream_rq_503",
+            "cluster.upstream_rq",
+            {"cluster_name": "outbound|443||api.example.org", "response_code": "503"},
+        ),
+        ("cluster.xds-grpc.upstream_cx_active", "cluster.upstream_cx_active", {"cluster_name": "xds-grpc"}),
+        (
+            "cluster.xds-grpc.upstream_rq_2xx",
+            "cluster.upstream_rq",
+            {"cluster_name": "xds-grpc", "response_code_class": "2xx"},
+        ),
+        (
+            "http.outbound_0.0.0.0_80;.downstream_rq_5xx",
+            "http.downstream_rq",
+            {"http_conn_manager_prefix": "outbound_0.0.0.0_80", "response_code_class": "5xx"},
+        ),
+        (
+            "http.inbound_0.0.0.0_8080;.rbac.allowed",
+            "http.rbac",
+            {"http_conn_manager_prefix": "inbound_0.0.0.0_8080", "authz_enforce_result": "allowed"},
+        ),
+        (
+            "listener.0.0.0.0_15006.downstream_cx_total",
+            "listener.downstream_cx_total",
+            {"listener_address": "0.0.0.0_15006"},
+        ),
+        (
+            "tcp.outbound|5432||db.shop.svc.cluster.local;.downstream_cx_total",
+            "tcp.downstream_cx_total",
+            {"tcp_prefix": "outbound|5432||db.shop.svc.cluster.local"},
+        ),
+        ("server.live", "server.live", {}),
+    ],
+)
+def test_names_in_statistics_become_labels(statistic: str, name: str, tags: dict[str, str]) -> None:
+    assert tagged(statistic) == (name, tags)
+
+
+def test_annotations_include_more_statistics(spec: ProxySpec) -> None:
+    patterns = bootstrap(variants(spec)["annotated"])["stats_config"]["stats_matcher"]["inclusion_list"]["patterns"]
+    assert {"prefix": "cluster.outbound"} in patterns
+    assert {"prefix": "http."} in patterns
+    assert {"suffix": "upstream_rq_time"} in patterns
+    assert {"safe_regex": {"regex": r".*\.ssl\..*"}} in patterns
+    assert {"prefix": "istio"} in patterns
+
+
+# === the environment ===
+
+
+def test_what_differs_between_proxies_is_in_their_environment(spec: ProxySpec) -> None:
+    environment = proxy_environment(msgspec.structs.replace(spec, labels={"app": "cart"}))
+    assert environment.pop("MELTEMI_PEER_METADATA")
+    assert environment == {
+        "MELTEMI_POD_NAME": "cart-7f",
+        "MELTEMI_POD_IP": "10.244.0.7",
+        "MELTEMI_WORKLOAD_NAME": "cart",
+        "MELTEMI_WORKLOAD_NAMESPACE": "shop",
+        "MELTEMI_SERVICE_ACCOUNT": "cart",
+        "MELTEMI_PRINCIPAL": "spiffe://cluster.local/ns/shop/sa/cart",
+        "MELTEMI_APP": "cart",
+        "MELTEMI_VERSION": "unknown",
+        "MELTEMI_CANONICAL_SERVICE": "cart",
+        "MELTEMI_CANONICAL_REVISION": "latest",
+        "MELTEMI_CLUSTER_ID": "local",
+    }
+
+
+@pytest.mark.parametrize(
+    ("labels", "service", "revision"),
+    [
+        ({}, "cart", "latest"),
+        ({"app": "a", "version": "v1"}, "a", "v1"),
+        ({"app": "a", "app.kubernetes.io/name": "b", "app.kubernetes.io/version": "2"}, "b", "2"),
+        ({"service.istio.io/canonical-name": "c", "service.istio.io/canonical-revision": "3", "app": "a"}, "c", "3"),
+    ],
+)
+def test_the_canonical_service_is_found_as_istio_finds_it(
+    spec: ProxySpec, labels: dict[str, str], service: str, revision: str
+) -> None:
+    proxy = msgspec.structs.replace(spec, labels=labels)
+    assert (proxy.canonical_service, proxy.canonical_revision) == (service, revision)
+
+
+def test_peers_are_told_what_their_metrics_show_of_a_client(spec: ProxySpec) -> None:
+    told = Value.FromString(base64.b64decode(peer_metadata(spec))).struct_value
+    assert {name: value.string_value for name, value in told.fields.items()} == {
+        "workload": "cart",
+        "namespace": "shop",
+        "app": "cart",
+        "version": "v2",
+        "canonical_service": "cart",
+        "canonical_revision": "v2",
+        "cluster": "local",
+    }
     other = msgspec.structs.replace(spec, labels=dict(sorted(spec.labels.items(), reverse=True)))
     assert encode(spec) == encode(other)
     assert json.loads(encode(spec)) == bootstrap(spec)
