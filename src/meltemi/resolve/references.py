@@ -12,7 +12,6 @@ from meltemi.api.networking import DestinationRule, Gateway, VirtualService
 from meltemi.api.networking.virtual_service import (
     Destination,
     HttpMatchRequest,
-    HttpRoute,
     L4MatchAttributes,
     TcpRoute,
     TlsMatchAttributes,
@@ -29,6 +28,7 @@ from meltemi.resolve.http_rules import MESH, qualified
 from meltemi.resolve.targets import Lookup
 
 Key = tuple[str, str]
+Match = HttpMatchRequest | TlsMatchAttributes | L4MatchAttributes
 
 
 def virtual_service(
@@ -67,14 +67,18 @@ def destination_rule(
 def _gateways(service: VirtualService) -> Iterator[tuple[str, str]]:
     for position, name in enumerate(service.spec.gateways):
         yield f"spec.gateways[{position}]", name
-    kinds: tuple[tuple[str, Sequence[HttpRoute | TlsRoute | TcpRoute]], ...]
-    kinds = (("http", service.spec.http), ("tls", service.spec.tls), ("tcp", service.spec.tcp))
-    for kind, rules in kinds:
-        for i, rule in enumerate(rules):
-            matches: Sequence[HttpMatchRequest | TlsMatchAttributes | L4MatchAttributes] = rule.match
-            for j, match in enumerate(matches):
-                for k, name in enumerate(match.gateways):
-                    yield f"spec.{kind}[{i}].match[{j}].gateways[{k}]", name
+    for path, match in _matches(service):
+        for position, name in enumerate(match.gateways):
+            yield f"{path}.gateways[{position}]", name
+
+
+def _matches(service: VirtualService) -> Iterator[tuple[str, Match]]:
+    for i, http in enumerate(service.spec.http):
+        yield from ((f"spec.http[{i}].match[{j}]", match) for j, match in enumerate(http.match))
+    for i, tls in enumerate(service.spec.tls):
+        yield from ((f"spec.tls[{i}].match[{j}]", match) for j, match in enumerate(tls.match))
+    for i, tcp in enumerate(service.spec.tcp):
+        yield from ((f"spec.tcp[{i}].match[{j}]", match) for j, match in enumerate(tcp.match))
 
 
 def _gateway(
