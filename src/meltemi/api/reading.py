@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from meltemi.api.decoding import DEFAULT_NAMESPACE, decode_document, relocate
+from meltemi.api.decoding import DEFAULT_NAMESPACE, decode, decode_document, relocate
 from meltemi.api.meta import Resource
 from meltemi.api.support import unhonoured, unsupported
 from meltemi.api.validation import validate
@@ -42,6 +43,15 @@ def read(text: str, file: str = "", namespace: str = DEFAULT_NAMESPACE) -> Read:
 def read_file(path: Path, namespace: str = DEFAULT_NAMESPACE) -> Read:
     """The resources of a file. Raises OSError if it cannot be read."""
     return _read(load_file(path), namespace)
+
+
+def problems_in(data: dict[str, Any]) -> Iterator[Problem]:
+    """What is wrong with one object in plain JSON, for those who admit objects: an API server, a webhook."""
+    decoded = decode(data)
+    yield from decoded.problems
+    if decoded.resource is not None:
+        yield from validate(decoded.resource)
+        yield from unsupported(decoded.resource)
 
 
 def files_of(path: Path) -> tuple[Path, ...]:

@@ -38,12 +38,11 @@ _POLICY = (
     "outlierDetection.consecutiveErrors outlierDetection.consecutive5xxErrors outlierDetection.consecutiveGatewayErrors "
     "outlierDetection.consecutiveLocalOriginFailures outlierDetection.splitExternalLocalOriginErrors "
     "outlierDetection.interval outlierDetection.baseEjectionTime outlierDetection.maxEjectionPercent "
-    "outlierDetection.minHealthPercent "
-    "tls"
+    "outlierDetection.minHealthPercent tls"
 )
 _SERVER_TLS = (
     "httpsRedirect mode serverCertificate privateKey caCertificates credentialName credentialNames "
-    "caCertCredentialName subjectAltNames minProtocolVersion maxProtocolVersion cipherSuites"
+    "caCertCredentialName tlsCertificates subjectAltNames minProtocolVersion maxProtocolVersion cipherSuites"
 )
 
 
@@ -57,7 +56,7 @@ ACTED_ON: dict[type[Resource], frozenset[str]] = {
         | _under(
             "spec.http", "name route directResponse rewrite timeout retries mirror mirrors mirrorPercentage headers"
         )
-        | _under("spec.http", "mirrorPercent")
+        | _under("spec.http", "mirrorPercent delegate")
         | _under("spec.http.match", _HTTP_MATCH)
         | _under("spec.http.redirect", "uri authority port derivePort scheme redirectCode")
         | _under("spec.http.fault.delay", "fixedDelay percent percentage")
@@ -68,10 +67,10 @@ ACTED_ON: dict[type[Resource], frozenset[str]] = {
         | _under("spec.tcp.match", "destinationSubnets port sourceLabels gateways sourceNamespace")
     ),
     networking.DestinationRule: (
-        _under("spec", "host exportTo subsets.name subsets.labels")
-        | _under("spec.trafficPolicy", _POLICY)
+        _under("spec", "host exportTo workloadSelector subsets.name subsets.labels")
+        | _under("spec.trafficPolicy", f"proxyProtocol {_POLICY}")
         | _under("spec.trafficPolicy.portLevelSettings", f"port {_POLICY}")
-        | _under("spec.subsets.trafficPolicy", _POLICY)
+        | _under("spec.subsets.trafficPolicy", f"proxyProtocol {_POLICY}")
         | _under("spec.subsets.trafficPolicy.portLevelSettings", f"port {_POLICY}")
     ),
     networking.Gateway: (
@@ -84,7 +83,7 @@ ACTED_ON: dict[type[Resource], frozenset[str]] = {
     ),
     networking.WorkloadEntry: _under("spec", "address ports labels network locality weight serviceAccount"),
     networking.Sidecar: (
-        _under("spec", "workloadSelector egress.hosts egress.port outboundTrafficPolicy.mode")
+        _under("spec", "workloadSelector egress.hosts outboundTrafficPolicy.mode")
         | _under("spec.ingress", "port.number port.protocol port.name defaultEndpoint")
     ),
     security.PeerAuthentication: _under("spec", "selector mtls portLevelMtls"),
@@ -94,8 +93,7 @@ ACTED_ON: dict[type[Resource], frozenset[str]] = {
         | _under("spec", "defaultServiceExportTo defaultVirtualServiceExportTo defaultDestinationRuleExportTo")
         | _under("spec", "connectTimeout protocolDetectionTimeout tcpKeepalive h2UpgradePolicy dnsRefreshRate")
         | _under("spec", "accessLogFile accessLogFormat accessLogEncoding defaultHttpRetryPolicy pathNormalization")
-        | _under("spec", "proxyListenPort proxyInboundListenPort proxyHttpPort meshMTLS.minProtocolVersion")
-        | _under("spec.defaultConfig", "concurrency drainDuration terminationDrainDuration proxyMetadata")
+        | _under("spec", "proxyListenPort proxyInboundListenPort meshMTLS.minProtocolVersion")
     ),
 }
 """The fields of the mesh's kinds that count. A mesh kind that is not here counts not at all."""

@@ -36,13 +36,20 @@ def _within(value: Any, path: str) -> Iterator[tuple[str, msgspec.Struct]]:
 @cache
 def nesting_fields(struct: type[msgspec.Struct]) -> tuple[tuple[str, str], ...]:
     """The fields of a struct that hold structs, alone, in a list or in a map: attribute and wire name."""
-    return tuple((field.name, wire) for wire, field in fields_of(struct).items() if _holds_structs(field.type))
+    return tuple((field.name, wire) for wire, field in fields_of(struct).items() if _struct_in(field.type))
 
 
-def _holds_structs(kind: inspect.Type) -> bool:
+@cache
+def nested_structs(struct: type[msgspec.Struct]) -> tuple[tuple[str, type[msgspec.Struct]], ...]:
+    """The attributes of a struct that hold structs, each with the structs' type."""
+    found = ((field.name, _struct_in(field.type)) for field in fields_of(struct).values())
+    return tuple((name, inner) for name, inner in found if inner is not None)
+
+
+def _struct_in(kind: inspect.Type) -> type[msgspec.Struct] | None:
     kind = core_of(kind)
     if isinstance(kind, inspect.VarTupleType):
-        return _holds_structs(kind.item_type)
+        return _struct_in(kind.item_type)
     if isinstance(kind, inspect.DictType):
-        return _holds_structs(kind.value_type)
-    return isinstance(kind, inspect.StructType)
+        return _struct_in(kind.value_type)
+    return kind.cls if isinstance(kind, inspect.StructType) else None

@@ -52,7 +52,7 @@ def host(path: str, value: str, *, wildcard: bool = True, address: bool = False)
     elif value == "*":
         if not wildcard:
             yield Fault(path, "'*' is not a host here", "write a DNS name", "InvalidHost")
-    elif is_address(value):
+    elif (":" in value or value[-1].isdigit()) and is_address(value):
         if not address:
             yield Fault(path, f"{value!r} is an IP address, not a host", "write a DNS name", "InvalidHost")
     elif len(value) > 255 or not _HOST.fullmatch(value):
