@@ -63,11 +63,11 @@ spec:
   - name: v2
     labels: {version: v2}
     trafficPolicy:
-      proxyProtocol: {version: V2}
+      retryBudget: {percent: 20}
 """) == [
         ("spec.trafficPolicy.loadBalancer.localityLbSetting", 9),
         ("spec.trafficPolicy.tunnel", 12),
-        ("spec.subsets[1].trafficPolicy.proxyProtocol", 19),
+        ("spec.subsets[1].trafficPolicy.retryBudget", 19),
     ]
 
 
