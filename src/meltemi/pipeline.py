@@ -28,6 +28,7 @@ from meltemi.envoy import routes as route_resources
 from meltemi.envoy.resource import Offer
 from meltemi.flow import Graph, Table, using
 from meltemi.model.clients import Audience
+from meltemi.model.mesh import Mesh
 from meltemi.model.proxies import Placement, Proxy
 from meltemi.resolve import (
     credentials,
@@ -37,6 +38,7 @@ from meltemi.resolve import (
     inbound,
     indexes,
     mesh,
+    references,
     routes,
     services,
     views,
@@ -52,6 +54,7 @@ class Pipeline(msgspec.Struct, frozen=True):
     graph: Graph
     facts: dict[str, Table[Key, Any]]
     credentials: Table[Key, credentials.Credential]
+    mesh: Table[tuple[()], Mesh]
     proxies: Table[str, Proxy]
     placements: Table[str, Placement]
     audiences: Table[str, Audience]
@@ -126,9 +129,7 @@ def build() -> Pipeline:
         "endpoints",
         endpoints.endpoints,
         all_services,
-        using(
-            mesh=settings, slices=slices, workloads=instances, entries=entries, service_entries=service_entries
-        ),
+        using(mesh=settings, slices=slices, workloads=instances, entries=entries, service_entries=service_entries),
     )
     accounts = g.derive("accounts", endpoints.accounts, addresses, using(mesh=settings))
 
@@ -138,6 +139,20 @@ def build() -> Pipeline:
     http = g.derive("routes", routes.http_routes, all_services, routing)
     tcp = g.derive("tcp_routes", routes.tcp_routes, all_services, routing)
     orphans = g.expand("orphans", routes.orphans, virtual, routing)
+
+    # What leads nowhere: problems and no rows
+    g.derive(
+        "references/virtual_services",
+        references.virtual_service,
+        virtual,
+        using(mesh=settings, gateways=gateway_objects, services=all_services, destinations=towards),
+    )
+    g.derive(
+        "references/destination_rules",
+        references.destination_rule,
+        rules,
+        using(mesh=settings, services=all_services),
+    )
 
     # Who asks: classes of proxies, and what each serves
     labels = g.single("client_labels", views.client_labels, using(virtual=virtual, rules=rules))
@@ -215,4 +230,5 @@ def build() -> Pipeline:
         configs, core_services, pods, slices, service_entries, workload_entries, virtual, rules, sidecars,
         gateway_objects, peers, policies,
     )  # fmt: skip
-    return Pipeline(g, {table.name: table for table in objects}, secrets, proxies, placements, audiences, offers)
+    by_kind = {table.name: table for table in objects}
+    return Pipeline(g, by_kind, secrets, settings, proxies, placements, audiences, offers)

@@ -23,6 +23,7 @@ from starlette.routing import Route
 from meltemi import __version__
 from meltemi.base.refs import Ref
 from meltemi.controlplane import dumps
+from meltemi.controlplane.facts import Facts
 from meltemi.controlplane.progress import Progress
 from meltemi.controlplane.revisions import Revisions
 
@@ -37,8 +38,9 @@ def answer(value: object, status: int = 200) -> Response:
 class Admin:
     """The endpoints."""
 
-    def __init__(self, revisions: Revisions, progress: Progress, is_ready: Callable[[], bool]) -> None:
+    def __init__(self, revisions: Revisions, progress: Progress, facts: Facts, is_ready: Callable[[], bool]) -> None:
         self._revisions = revisions
+        self._facts = facts
         self._progress = progress
         self._is_ready = is_ready
 
@@ -98,7 +100,10 @@ class Admin:
 
     async def problems(self, _: Request) -> Response:
         """All problems."""
-        return answer(dumps.problems(self._revisions.pipeline, self._revisions.hub))
+        read = (problem for problems in self._facts.problems.values() for problem in problems)
+        graph, hub = self._revisions.pipeline.graph, self._revisions.hub
+        found = sorted({*read, *graph.problems(), *hub.problems()})
+        return answer([dumps.described_problem(problem) for problem in found])
 
     async def wait(self, request: Request) -> Response:
         """Wait until an object is live."""
@@ -117,7 +122,9 @@ class Admin:
                 "revision": live.revision,
                 "proxies": live.proxies,
                 "behind": live.behind,
-                "problems": [dumps.described_problem(problem) for problem in live.problems],
+                "problems": [
+                    dumps.described_problem(problem) for problem in (*self._facts.problems.get(ref, ()), *live.problems)
+                ],
             }
         )
 

@@ -10,7 +10,6 @@ from google.protobuf.message import Message
 from meltemi.base.problems import Problem
 from meltemi.envoy.resource import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, VIRTUAL_HOST, Resource
 from meltemi.model.routes import Source
-from meltemi.pipeline import Pipeline
 from meltemi.protos import message_class, to_dict
 from meltemi.xds.hub import Connection, Hub
 from meltemi.xds.metrics import short
@@ -122,11 +121,6 @@ def described_source(source: Source) -> Json:
 def parsed(resource: Resource) -> Message:
     """The message that a resource carries."""
     return message_class(resource.type_url).FromString(resource.body)
-
-
-def problems(pipeline: Pipeline, hub: Hub) -> list[Json]:
-    """Everything that is wrong with what users wrote, Envoy's refusals included."""
-    return [described_problem(problem) for problem in sorted({*pipeline.graph.problems(), *hub.problems()})]
 
 
 def described_problem(problem: Problem) -> Json:

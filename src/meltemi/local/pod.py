@@ -42,6 +42,10 @@ _TELL_AGAIN = 1.0
 _SIDECAR_GRACE = 5.0
 
 
+DIRECTORY = "meltemi.dev/directory"
+"""The annotation that names the directory of the file a pod was written in: containers without a working directory run there."""
+
+
 class RunnerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How pods are run.
 
@@ -323,7 +327,7 @@ class PodRun:
             return Program(
                 argv=command_line(container, variables),
                 env=variables,
-                directory=container.working_dir,
+                directory=container.working_dir or self.pod.annotations.get(DIRECTORY, ""),
                 mounts=container_mounts(self.pod, container, self.directories.volumes),
                 hidden=(str(settings.runtime), *settings.hidden),
                 stage=str(self.directories.stage),

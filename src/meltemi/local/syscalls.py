@@ -46,6 +46,7 @@ class MountFlag(enum.IntFlag):
 class Capability(enum.IntEnum):
     """Capabilities that a process of ours may keep, by their number in the kernel."""
 
+    NET_BIND_SERVICE = 10
     NET_ADMIN = 12
 
 

@@ -27,8 +27,8 @@ from meltemi.base.refs import Origin, Ref
 from meltemi.kube.client import Client
 from meltemi.kube.errors import ApiError, NotFound
 from meltemi.kube.resources import Obj
-from meltemi.sources import inotify
-from meltemi.sources.kubernetes import ORIGIN_ANNOTATION, resource_of
+from meltemi.sources import inotify, marks
+from meltemi.sources.kubernetes import resource_of
 
 FILES_LABEL = "meltemi.dev/files"
 MANAGER = "meltemi"
@@ -301,11 +301,10 @@ class Files:
             return
 
     def _marked(self, manifest: Manifest) -> Manifest:
-        metadata = manifest.obj["metadata"]
-        annotations = {**(metadata.get("annotations") or {}), ORIGIN_ANNOTATION: str(manifest.document.origin)}
+        obj = marks.marked(manifest.obj, manifest.document.origin)
+        metadata = obj["metadata"]
         labels = {**(metadata.get("labels") or {}), FILES_LABEL: self._name}
-        marked = {**metadata, "annotations": annotations, "labels": labels}
-        return Manifest(manifest.kind, {**manifest.obj, "metadata": marked}, manifest.document)
+        return Manifest(manifest.kind, {**obj, "metadata": {**metadata, "labels": labels}}, manifest.document)
 
 
 def _order(manifest: Manifest) -> tuple[int, int]:

@@ -29,9 +29,7 @@ from meltemi.kube.errors import ApiError, NotFound
 from meltemi.kube.reflector import Change, Reflector, What
 from meltemi.kube.resources import Key
 from meltemi.sources.gathering import LONGEST_SECONDS, QUIET_SECONDS, Gatherer
-
-ORIGIN_ANNOTATION = "meltemi.dev/origin"
-"""Where an object was written, as `file:line`, for those that came from files."""
+from meltemi.sources.marks import ORIGIN
 
 _NOT_READ = frozenset({"Event", "Lease", "Deployment", "ReplicaSet", "ConfigMap", "ServiceAccount"})
 READ: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind.kind not in _NOT_READ)
@@ -222,5 +220,5 @@ def _decoded(kind: Kind, raw: bytes | msgspec.Raw) -> Decoded:
 
 def origin_of(annotations: Mapping[str, str]) -> Origin:
     """The origin that an object's annotations tell."""
-    file, _, line = annotations.get(ORIGIN_ANNOTATION, "").rpartition(":")
+    file, _, line = annotations.get(ORIGIN, "").rpartition(":")
     return Origin(file, int(line)) if file and line.isdigit() else Origin()

@@ -1,0 +1,82 @@
+"""Where a mesh on one machine keeps its things, outside of the sandbox and over restarts.
+
+    ~/.local/state/meltemi/<name>/         (MELTEMI_HOME or XDG_STATE_HOME put it elsewhere)
+        lock            held while the mesh runs; its text tells who runs it
+        kubeconfig      how to talk to it (0600), there while it runs
+        api/            the objects of the API
+        controlplane/   the authority's key, the record of certificates
+        logs/           what the mesh's own processes say, and the pods
+
+Invariant: whoever holds the lock is the one mesh of that name; the kernel lets go of it when the last process ends.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import msgspec
+
+DEFAULT_NAME = "local"
+
+
+class Running(msgspec.Struct, frozen=True, kw_only=True):
+    """A mesh that runs: the process of its `meltemi up`, and when it was started (Unix time)."""
+
+    pid: int
+    started: float
+
+
+class Home:
+    """The directory of one mesh."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.kubeconfig = directory / "kubeconfig"
+        self.api = directory / "api"
+        self.controlplane = directory / "controlplane"
+        self.logs = directory / "logs"
+        self._lock = directory / "lock"
+
+    def __repr__(self) -> str:
+        return f"<Home {self.directory}>"
+
+    @classmethod
+    def named(cls, name: str = DEFAULT_NAME) -> Home:
+        """The home of a mesh of that name, for this user."""
+        state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+        root = os.environ.get("MELTEMI_HOME") or str(Path(state) / "meltemi")
+        return cls(Path(root).absolute() / name)
+
+    def create(self) -> None:
+        """Make the directories, for this user only. Raises OSError."""
+        for directory in (self.directory, self.controlplane, self.logs):
+            directory.mkdir(parents=True, exist_ok=True)
+            directory.chmod(0o700)
+
+    def take(self, running: Running) -> int | None:
+        """Take the lock for this process and those that inherit it; its descriptor, or None if the mesh runs already."""
+        descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, msgspec.json.encode(running), 0)
+        return descriptor
+
+    def running(self) -> Running | None:
+        """Who runs the mesh, or None if nobody does."""
+        try:
+            descriptor = os.open(self._lock, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return msgspec.json.decode(os.pread(descriptor, 4096, 0), type=Running)
+        finally:
+            os.close(descriptor)
+        return None

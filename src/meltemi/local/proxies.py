@@ -1,0 +1,166 @@
+"""Prepares the Envoy beside each injected pod: its token, its description to the agent, its bootstrap, its command.
+
+Tokens are made anew well before they end, since the agent reads them again for every certificate. Invariant: what is
+written for a proxy lies in a directory of its own, in memory, which no application sees.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import socket
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import aiohttp
+import msgspec
+
+from meltemi.agent.bootstrap import encode
+from meltemi.agent.client import AgentClient
+from meltemi.agent.command import envoy_binary, envoy_command, proxy_environment
+from meltemi.agent.control import ControlError
+from meltemi.agent.spec import Address, ProxySpec
+from meltemi.api.core import Pod
+from meltemi.inject.policy import PROXY, Template, injected
+from meltemi.kube.client import Client
+from meltemi.kube.errors import ApiError
+from meltemi.local.sidecar import SidecarProcess
+from meltemi.local.syscalls import Capability, within_netns
+
+_log = logging.getLogger(__name__)
+
+AUDIENCE = "istio-ca"
+TOKEN_SECONDS = 48 * 3600
+_RENEW_EVERY = TOKEN_SECONDS / 4
+_READY_TIMEOUT = aiohttp.ClientTimeout(total=2)
+
+
+class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
+    """What all proxies of the machine have in common. `sockets` is a directory with a short path."""
+
+    sockets: Path
+    roots: Path
+    control_plane: Address
+    authority: Address
+    cluster_id: str = "local"
+    node: str = "local"
+    concurrency: int = 1
+
+
+class ProxyLauncher:
+    """Implements `SidecarLauncher`."""
+
+    def __init__(self, client: Client, agent: AgentClient, around: Surroundings) -> None:
+        self._client = client
+        self._agent = agent
+        self._around = around
+        self._binary = envoy_binary()
+        self._tokens: dict[str, tuple[Pod, Path]] = {}
+        self._http: aiohttp.ClientSession | None = None
+
+    async def prepare(self, pod: Pod, pod_ip: IPv4Address, netns: int, directory: Path) -> SidecarProcess | None:
+        """The Envoy of a pod, or None if it was not injected."""
+        template = injected(pod.annotations)
+        if template is None:
+            return None
+        token = directory / "token"
+        await self._write_token(pod, token)
+        self._tokens[pod.metadata.uid] = (pod, token)
+        spec = self._spec(pod, pod_ip, template, token)
+        with within_netns(netns):
+            status_port = _listen(spec.ports.agent)
+        with status_port:
+            try:
+                await self._agent.add(spec, listeners=[status_port], namespace=netns)
+            except ControlError as error:
+                raise OSError(f"the agent cannot serve the proxy: {error}") from error
+        config = directory / "bootstrap.json"
+        config.write_bytes(encode(spec))
+        keep = (Capability.NET_ADMIN, Capability.NET_BIND_SERVICE)
+        return SidecarProcess(
+            argv=tuple(envoy_command(self._binary, config, spec, drain_seconds=1)),
+            env=proxy_environment(spec),
+            ready_check=lambda: self._is_ready(f"http://{pod_ip}:{spec.ports.health}/healthz/ready"),
+            name=PROXY,
+            captures=template is Template.SIDECAR,
+            keep=keep,
+        )
+
+    async def release(self, pod: Pod) -> None:
+        """The pod's processes have ended."""
+        if self._tokens.pop(pod.metadata.uid, None) is not None:
+            with contextlib.suppress(ControlError):
+                await self._agent.remove(f"{pod.metadata.name}.{pod.metadata.namespace}")
+
+    async def keep_fresh(self) -> None:
+        """Make tokens anew before they end, until cancelled."""
+        while True:
+            await asyncio.sleep(_RENEW_EVERY)
+            for pod, token in list(self._tokens.values()):
+                try:
+                    await self._write_token(pod, token)
+                except (ApiError, OSError) as error:
+                    _log.warning("the token of %s/%s was not renewed: %s", pod.namespace, pod.name, error)
+
+    async def aclose(self) -> None:
+        """Close what readiness was asked through."""
+        if self._http is not None:
+            await self._http.close()
+
+    async def _write_token(self, pod: Pod, path: Path) -> None:
+        account = pod.spec.service_account_name or "default"
+        metadata = {"metadata": {"name": pod.metadata.name, "uid": pod.metadata.uid}}
+        token = await self._client.create_token(pod.namespace, account, [AUDIENCE], TOKEN_SECONDS, metadata)
+        fresh = path.with_suffix(".new")
+        fresh.touch(mode=0o600)
+        fresh.write_text(token.token)
+        fresh.replace(path)
+
+    def _spec(self, pod: Pod, pod_ip: IPv4Address, template: Template, token: Path) -> ProxySpec:
+        around = self._around
+        name = hashlib.blake2b(pod.metadata.uid.encode(), digest_size=6).hexdigest()
+        return ProxySpec(
+            pod=pod.metadata.name,
+            namespace=pod.namespace,
+            service_account=pod.spec.service_account_name or "default",
+            ip=str(pod_ip),
+            sds_socket=str(around.sockets / f"{name}.sock"),
+            token=str(token),
+            roots=str(around.roots),
+            control_plane=around.control_plane,
+            authority=around.authority,
+            kind="router" if template is Template.GATEWAY else "sidecar",
+            workload=_workload(pod),
+            labels=pod.labels,
+            annotations=pod.annotations,
+            cluster_id=around.cluster_id,
+            node=around.node,
+            concurrency=around.concurrency,
+        )
+
+    async def _is_ready(self, url: str) -> bool:
+        if self._http is None:
+            self._http = aiohttp.ClientSession(timeout=_READY_TIMEOUT)
+        try:
+            async with self._http.get(url) as response:
+                return response.status == 200
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return False
+
+
+def _listen(port: int) -> socket.socket:
+    listener = socket.create_server(("0.0.0.0", port), backlog=64)
+    listener.setblocking(False)
+    return listener
+
+
+def _workload(pod: Pod) -> str:
+    """The Deployment's name, where the pod belongs to one of its ReplicaSets; else the owner's, else the pod's own."""
+    owner = pod.metadata.controller
+    if owner is None:
+        return pod.metadata.name
+    template_hash = pod.labels.get("pod-template-hash", "")
+    is_set = owner.kind == "ReplicaSet" and bool(template_hash)
+    return owner.name.removesuffix(f"-{template_hash}") if is_set else owner.name
