@@ -162,7 +162,7 @@ def cluster(site: Site, mesh: Mesh) -> Cluster:
     _secure(message, site, mesh)
     if not protocol.is_tcp:
         options = pools.http_options(
-            protocol, policy, mesh, secured=site.secured(mesh), in_mesh=not site.service.external
+            protocol, policy, mesh, secured=site.secured(mesh), addressed=site.service.headless
         )
         message.typed_extension_protocol_options[pools.HTTP_OPTIONS].CopyFrom(any_of(options))
     return message

@@ -133,11 +133,12 @@ def http_options(
     mesh: Mesh,
     *,
     secured: bool,
-    in_mesh: bool,
+    addressed: bool = False,
 ) -> HttpProtocolOptions:
     """The HTTP side of a cluster.
 
-    `secured`: its endpoints may speak the mesh's mTLS, which has ALPN; `in_mesh`: who the client is may be told to them.
+    `secured`: its endpoints may speak the mesh's mTLS, which has ALPN, and are told who the client is;
+    `addressed`: routes tell the balancer which endpoint the client chose, and the endpoint need not know.
     """
     pool = policy.pool
     options = HttpProtocolOptions(hash_policy=http_hash_policies(policy.balancing.hash))
@@ -172,14 +173,14 @@ def http_options(
                 ),
             )
         )
-    if in_mesh:
-        options.http_filters.extend(upstream_filters())
+    if secured or addressed:
+        options.http_filters.extend(upstream_filters(tell_peer=secured))
     return options
 
 
 @functools.cache
-def upstream_filters() -> tuple[HttpFilter, ...]:
-    """What a mesh endpoint is told of the client, and what it is not: applied to what leaves for the mesh only.
+def upstream_filters(*, tell_peer: bool) -> tuple[HttpFilter, ...]:
+    """What endpoints are told of the client, and what they are not: applied to what leaves for one cluster.
 
     Made once: do not change them.
     """
@@ -187,7 +188,10 @@ def upstream_filters() -> tuple[HttpFilter, ...]:
         header=HeaderValue(key=names.PEER_METADATA_HEADER, value="%ENVIRONMENT(MELTEMI_PEER_METADATA)%"),
         append_action=HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
     )
-    mutations = Mutations(request_mutations=[Mutation(append=peer), Mutation(remove=names.ORIGINAL_DESTINATION_HEADER)])
+    changes = [Mutation(remove=names.ORIGINAL_DESTINATION_HEADER)]
+    if tell_peer:
+        changes.append(Mutation(append=peer))
+    mutations = Mutations(request_mutations=changes)
     return (
         HttpFilter(name="envoy.filters.http.header_mutation", typed_config=any_of(HeaderMutation(mutations=mutations))),
         HttpFilter(name="envoy.filters.http.upstream_codec", typed_config=any_of(UpstreamCodec())),

@@ -153,10 +153,11 @@ def test_a_tcp_port_has_no_http_options() -> None:
 
 
 def test_endpoints_of_the_mesh_are_told_who_the_client_is_and_others_are_not() -> None:
-    mutation = unpack(http_options(cluster()).http_filters[0].typed_config).mutations.request_mutations[0]  # type: ignore[attr-defined]
+    mutation = unpack(http_options(cluster()).http_filters[0].typed_config).mutations.request_mutations[1]  # type: ignore[attr-defined]
     assert mutation.append.header.key == "x-envoy-peer-metadata"
     outside = service("api", http=80, host="api.example.org", external=True, resolution=Resolution.DNS)
     assert not http_options(cluster(target=outside)).http_filters
+    assert not http_options(cluster(TrafficPolicy(tls=ClientTls(mode=TlsMode.DISABLE)))).http_filters
 
 
 def test_nothing_outside_the_mesh_is_offered_mtls() -> None:
