@@ -41,7 +41,8 @@ def server_tls(
         return False, None
     files = TlsCertificate()
     if not names:
-        files = _files(tls)
+        files = tls.tls_certificates[0] if tls.tls_certificates else _files(tls)
+        yield from _one_certificate(served, tls)
         if not files.server_certificate or not files.private_key:
             yield _no_certificate(served)
             return False, None
@@ -96,6 +97,17 @@ def _credential(served: Served, namespace: str, name: str, content: str, found: 
         else f"there is no Secret {namespace}/{name}",
         f"create Secret {name} with {content} in namespace {namespace}, where the gateway runs",
     )
+
+
+def _one_certificate(served: Served, tls: ServerTlsSettings) -> Iterator[Problem]:
+    if len(tls.tls_certificates) > 1:
+        yield problems.warning(
+            served.gateway,
+            f"{served.path}.tls.tlsCertificates[1]",
+            "NotSupported",
+            "only the first of several certificates in files is served",
+            "put them into Secrets and name these under credentialNames",
+        )
 
 
 def _no_certificate(served: Served) -> Problem:
