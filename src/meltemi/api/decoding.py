@@ -73,7 +73,7 @@ def decode(
             return Decoded(_convert(document, kind, origin))
         except msgspec.ValidationError:
             pass  # told or mended below
-    shaped, found = shape(document, kind.struct, secret=kind.struct is Secret)
+    shaped, found = shape(document, kind.struct, protobuf=kind.mesh, secret=kind.struct is Secret)
     if not faults and not found:
         try:
             return Decoded(_convert(shaped, kind, origin))
@@ -236,6 +236,7 @@ def _problems(
     faults: Iterable[Fault], document: dict[str, Any], origin: Origin, lines: Places | None
 ) -> tuple[Problem, ...]:
     ref = ref_of(document)
-    return tuple(
-        problem_of(fault, ref, Origin(origin.file, lines.line(fault.path)) if lines else origin) for fault in faults
-    )
+    if lines is None:
+        return tuple(problem_of(fault, ref, origin) for fault in faults)
+    placed = (problem_of(fault, ref, Origin(origin.file, lines.line(fault.path))) for fault in faults)
+    return tuple(sorted(placed, key=lambda problem: problem.origin.line))

@@ -22,6 +22,7 @@ from meltemi.api.faults import Fault
 from meltemi.api.meta import ORIGIN
 
 _INTEGER = re.compile(r"-?\d{1,20}")
+_PLAIN = re.compile(r"[A-Za-z/][-\w./]*")
 _DECIMAL = re.compile(r"-?\d+(\.\d+)?([eE][-+]?\d+)?")
 
 
@@ -67,15 +68,21 @@ def core_of(kind: inspect.Type) -> inspect.Type:
             return kind
 
 
-def shape(data: dict[str, Any], struct: type[msgspec.Struct], *, secret: bool = False) -> tuple[Any, list[Fault]]:
-    """The document mended, and what does not fit. `secret`: values are not quoted in messages."""
-    walk = _Walk(secret)
+def shape(
+    data: dict[str, Any], struct: type[msgspec.Struct], *, protobuf: bool = True, secret: bool = False
+) -> tuple[Any, list[Fault]]:
+    """The document mended, and what does not fit.
+
+    `protobuf`: what protobuf's JSON allows is mended. `secret`: values are not quoted in messages.
+    """
+    walk = _Walk(protobuf, secret)
     return walk.struct(data, type_of(struct), ""), walk.faults
 
 
 class _Walk:
-    def __init__(self, secret: bool) -> None:
+    def __init__(self, protobuf: bool, secret: bool) -> None:
         self.faults: list[Fault] = []
+        self._protobuf = protobuf
         self._secret = secret
 
     def _fault(self, path: str, message: str, hint: str = "", code: str = "InvalidValue") -> Any:
@@ -117,7 +124,8 @@ class _Walk:
         """A mapping mended to fit a struct."""
         if not isinstance(value, dict):
             return self._fault(path, f"{self._quoted(value)} is not an object", "write fields under it, indented")
-        fields, aliases = fields_of(kind.cls), _aliases(kind.cls)
+        fields = fields_of(kind.cls)
+        aliases = _aliases(kind.cls) if self._protobuf else {}
         result: dict[str, Any] = {}
         for name, inner in value.items():
             wire = name if name in fields else aliases.get(name)
@@ -154,7 +162,7 @@ class _Walk:
                 for i, inner in enumerate(value)
             ]
             return [inner for inner in shaped if inner is not MISFIT]
-        hint = "begin each item with a dash: '- '" if isinstance(value, dict) else f"write [{self._shown(value)}]"
+        hint = "begin each item with a dash: '- '" if isinstance(value, dict) else f"write [{self._written(value)}]"
         return self._fault(path, f"{self._quoted(value)} is not a list", hint)
 
     def _dict(self, value: Any, kind: inspect.DictType, path: str) -> Any:
@@ -182,7 +190,7 @@ class _Walk:
         if len(options) == 1:
             return self.value(value, options[0], path)
         for option in options:
-            trial = _Walk(self._secret)
+            trial = _Walk(self._protobuf, self._secret)
             shaped = trial.value(value, option, path) if _is_like(value, option) else MISFIT
             if shaped is not MISFIT and not trial.faults:
                 return shaped
@@ -204,15 +212,19 @@ class _Walk:
         return self._fault(path, f"{self._quoted(value)} is not true or false", hint)
 
     def _integer(self, value: Any, kind: inspect.IntType, path: str, extra: dict[str, Any]) -> Any:
-        if (isinstance(value, str) and _INTEGER.fullmatch(value)) or (isinstance(value, float) and value.is_integer()):
+        in_quotes = isinstance(value, str) and _INTEGER.fullmatch(value) is not None
+        if (in_quotes and self._protobuf) or (isinstance(value, float) and value.is_integer()):
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):
             expected = extra.get("expected", "a whole number")
-            return self._fault(path, f"{self._quoted(value)} is not {expected}", extra.get("hint", "write a number"))
+            hint = extra.get("hint", "write a number")
+            if in_quotes:
+                hint = f"remove the quotes: {self._shown(value)}"
+            return self._fault(path, f"{self._quoted(value)} is not {expected}", hint)
         return self._bounded(value, kind, path, extra)
 
     def _decimal(self, value: Any, kind: inspect.FloatType, path: str, extra: dict[str, Any]) -> Any:
-        if isinstance(value, str) and _DECIMAL.fullmatch(value):
+        if self._protobuf and isinstance(value, str) and _DECIMAL.fullmatch(value):
             value = float(value)
         if isinstance(value, bool) or not isinstance(value, int | float):
             expected = extra.get("expected", "a number")
@@ -250,6 +262,11 @@ class _Walk:
         except ValueError as error:
             return self._fault(path, str(error), "encode it in base64, or write it under stringData")
         return value
+
+    def _written(self, value: Any) -> str:
+        """A value as it can stand in a list of YAML."""
+        plain = not isinstance(value, str) or self._secret or _PLAIN.fullmatch(value)
+        return self._shown(value) if plain else msgspec.json.encode(value).decode()
 
     def _shown(self, value: Any) -> str:
         if self._secret:

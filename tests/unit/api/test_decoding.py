@@ -232,6 +232,13 @@ def test_a_misspelt_field_is_told_with_line_path_and_the_right_name() -> None:
             "write [reviews]",
         ),
         (
+            "  - match: '*'\n    route:\n    - destination: {host: a}\n",
+            9,
+            "spec.http[0].match",
+            "'*' is not a list",
+            'write ["*"]',
+        ),
+        (
             "  - route:\n    -\n",
             10,
             "spec.http[0].route[0]",
@@ -345,6 +352,11 @@ status:
     assert resource.spec.containers[0].readiness_probe is not None
     assert resource.spec.containers[0].readiness_probe.http_get is not None
     assert resource.spec.containers[0].readiness_probe.http_get.port == "http"
+
+
+def test_kubernetes_kinds_are_not_read_as_protobuf() -> None:
+    problem = only_problem("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspec:\n  replicas: '2'\n")
+    assert (problem.path, problem.hint, problem.origin.line) == ("spec.replicas", "remove the quotes: 2", 5)
 
 
 def test_a_secret_never_shows_what_it_holds() -> None:
