@@ -20,7 +20,7 @@ from meltemi.api.meta import Resource
 from meltemi.api.networking import DestinationRule, Gateway, ServiceEntry, Sidecar, VirtualService, WorkloadEntry
 from meltemi.api.security import AuthorizationPolicy, PeerAuthentication
 from meltemi.base.refs import Ref
-from meltemi.envoy import base, clusters, listeners, virtual_hosts
+from meltemi.envoy import base, binding, clusters, listeners, virtual_hosts
 from meltemi.envoy import endpoints as assignments
 from meltemi.envoy import gateways as gateway_resources
 from meltemi.envoy import inbound as inbound_resources
@@ -121,8 +121,8 @@ def build() -> Pipeline:
         pattern=indexes.service_patterns,
         namespace=indexes.service_namespace,
         address=indexes.service_addresses,
-        port=indexes.service_ports,
-        http_port=indexes.service_http_ports,
+        port=binding.listener_ports,
+        http_port=binding.http_ports,
         selector=indexes.service_selector,
     )
     addresses = g.derive(

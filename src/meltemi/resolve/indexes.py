@@ -90,16 +90,6 @@ def service_addresses(row: Service) -> tuple[str, ...]:
     return row.addresses
 
 
-def service_ports(row: Service) -> tuple[int, ...]:
-    """Service `port`: the numbers of its ports."""
-    return tuple(port.number for port in row.ports)
-
-
-def service_http_ports(row: Service) -> tuple[int, ...]:
-    """Service `http_port`: the numbers of the ports that are declared to speak HTTP."""
-    return tuple(port.number for port in row.ports if port.protocol.is_http)
-
-
 def service_selector(row: Service) -> tuple[tuple[str, str, str], ...]:
     """Service `selector`: its namespace with the first label that it selects by."""
     return tuple((row.namespace, *label) for label in row.selector.items[:1])
