@@ -44,6 +44,7 @@ from meltemi.resolve import (
     views,
     workloads,
 )
+from meltemi.resolve import sidecars as sidecar_scopes
 
 Key = tuple[str, str]  # namespace and name; for services, namespace and host
 
@@ -87,7 +88,9 @@ def build() -> Pipeline:
     workload_entries: Table[Key, WorkloadEntry] = g.input("WorkloadEntry")
     virtual: Table[Key, VirtualService] = g.input(
         "VirtualService",
+        namespace=indexes.namespace,
         host=indexes.virtual_service_hosts,
+        pattern=indexes.virtual_service_patterns,
         gateway=indexes.virtual_service_gateways,
         looks_at_clients=indexes.virtual_service_looks_at_clients,
     )
@@ -156,7 +159,13 @@ def build() -> Pipeline:
 
     # Who asks: classes of proxies, and what each serves
     labels = g.single("client_labels", views.client_labels, using(virtual=virtual, rules=rules))
-    placing = using(mesh=settings, sidecars=sidecars, client_labels=labels)
+    scopes = g.derive(
+        "scopes",
+        sidecar_scopes.scope,
+        sidecars,
+        using(mesh=settings, virtual=virtual, services=all_services),
+    )
+    placing = using(mesh=settings, sidecars=sidecars, scopes=scopes, client_labels=labels)
     audiences = g.expand("audiences", views.audiences, proxies, placing)
     placements = g.derive("placements", views.placement, proxies, using(**placing.tables, workloads=instances))
     classes = g.expand("views", views.views, proxies, using(**placing.tables, workloads=instances))
@@ -223,7 +232,12 @@ def build() -> Pipeline:
             using(mesh=settings, services=all_services),
         ),
         g.expand("envoy/inbound", inbound_resources.inbound, serving, using(mesh=settings, views=classes)),
-        g.expand("envoy/gateways", gateway_resources.gateway, edge, using(mesh=settings, views=classes)),
+        g.expand(
+            "envoy/gateways",
+            gateway_resources.gateway,
+            edge,
+            using(mesh=settings, views=classes, destinations=towards, inbound=serving),
+        ),
     )
 
     objects = (

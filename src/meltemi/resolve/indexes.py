@@ -34,6 +34,11 @@ def virtual_service_hosts(row: VirtualService) -> tuple[str, ...]:
     return tuple(qualify(host, row.namespace) for host in row.spec.hosts)
 
 
+def virtual_service_patterns(row: VirtualService) -> tuple[str, ...]:
+    """VirtualService `pattern`: every pattern that covers one of its hosts, if sidecars are to heed it."""
+    return tuple(dict.fromkeys(pattern for host in virtual_service_hosts(row) for pattern in hosts.patterns(host)))
+
+
 def virtual_service_gateways(row: VirtualService) -> tuple[str, ...]:
     """VirtualService `gateway`: the gateways it is bound to, as `namespace/name`."""
     return tuple(gateway for gateway in _all_gateways(row) if gateway != MESH)

@@ -6,16 +6,13 @@ run, its host is spelt wrongly) would be silent; here each object is asked about
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from meltemi.api.networking import DestinationRule, Gateway, VirtualService
 from meltemi.api.networking.virtual_service import (
-    Destination,
     HttpMatchRequest,
     L4MatchAttributes,
-    TcpRoute,
     TlsMatchAttributes,
-    TlsRoute,
 )
 from meltemi.base.hosts import overlaps, qualify
 from meltemi.base.problems import Problem
@@ -45,7 +42,7 @@ def virtual_service(
         (qualified_name,) = qualified((name,), service.namespace)
         if qualified_name != MESH:
             yield from _gateway(service, path, qualified_name, gateways, lookup)
-    for path, destination in _destinations(service):
+    for path, destination in targets.named(service):
         yield from targets.check(destination, service, path, lookup)
 
 
@@ -114,21 +111,3 @@ def _offered(names: tuple[str, ...], gateway: Gateway, service: VirtualService) 
         place, slash, host = name.rpartition("/")
         if not slash or place in ("*", service.namespace) or (place == "." and gateway.namespace == service.namespace):
             yield qualify(host, gateway.namespace)
-
-
-def _destinations(service: VirtualService) -> Iterator[tuple[str, Destination]]:
-    for i, http in enumerate(service.spec.http):
-        for j, each in enumerate(http.route):
-            yield f"spec.http[{i}].route[{j}].destination", each.destination
-        if http.mirror is not None:
-            yield f"spec.http[{i}].mirror", http.mirror
-        for j, mirror in enumerate(http.mirrors):
-            yield f"spec.http[{i}].mirrors[{j}].destination", mirror.destination
-    kinds: tuple[tuple[str, Sequence[TlsRoute | TcpRoute]], ...] = (
-        ("tls", service.spec.tls),
-        ("tcp", service.spec.tcp),
-    )
-    for kind, rules in kinds:
-        for i, rule in enumerate(rules):
-            for j, share in enumerate(rule.route):
-                yield f"spec.{kind}[{i}].route[{j}].destination", share.destination

@@ -1,23 +1,36 @@
 """Which Sidecar holds for a proxy, and what it lets the proxy see.
 
 A Sidecar that selects the workload goes before one for the whole namespace, and that before the root namespace's. Of
-several at one step the oldest holds.
+several at one step the oldest holds. Seen are the hosts that it lists; what the rules for those hosts lead to can be
+reached as well, or the rules would lead nowhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-from meltemi.api.networking import Sidecar
+from msgspec.structs import replace
+
+from meltemi.api.networking import Sidecar, VirtualService
+from meltemi.base.hosts import overlaps, qualify
 from meltemi.base.labels import LabelSet
 from meltemi.base.ordering import seniority
 from meltemi.flow import View
 from meltemi.model.clients import EgressHost, Scope
 from meltemi.model.mesh import Mesh
+from meltemi.model.services import Service
+from meltemi.resolve.hosts import find, patterns
+from meltemi.resolve.http_rules import MESH, gateways_of
+from meltemi.resolve.precedence import visibility_of
+from meltemi.resolve.targets import named
 
+OWN = "."
 NOWHERE = "~"
 
-Sidecars = View[tuple[str, str], Sidecar]
+Key = tuple[str, str]
+Sidecars = View[Key, Sidecar]
+Scopes = View[Key, Scope]
 
 
 def choose(sidecars: Sidecars, namespace: str, labels: LabelSet, mesh: Mesh) -> Sidecar | None:
@@ -37,26 +50,73 @@ def selector(sidecar: Sidecar) -> LabelSet:
     return LabelSet.of(wanted.labels) if wanted else LabelSet()
 
 
-def scope(sidecar: Sidecar | None, namespace: str) -> Scope:
-    """What the proxies of a namespace may call by a Sidecar. `.` in it is their own namespace."""
-    if sidecar is None:
-        return Scope()
+def scope(
+    sidecar: Sidecar,
+    *,
+    mesh: View[Any, Mesh],
+    virtual: View[Key, VirtualService],
+    services: View[Key, Service],
+) -> Scope:
+    """What a Sidecar lets its proxies see. A `.` stays in those of the root namespace: it is the proxy's (`localised`)."""
+    settings = mesh.only()
     spec = sidecar.spec
-    hosts = [_egress(host, namespace) for listener in spec.egress for host in listener.hosts]
+    own = sidecar.namespace if sidecar.namespace != settings.root_namespace else OWN
+    listed = [_egress(host, own) for listener in spec.egress for host in listener.hosts]
+    egress = tuple(dict.fromkeys(entry for entry in listed if entry is not None))
     policy = spec.outbound_traffic_policy
+    imports = {
+        each
+        for entry in egress
+        for service in _rules_for(entry, virtual)
+        if visibility_of(service, settings).includes(sidecar.namespace)
+        for each in _destinations(service, services, settings)
+    }
     return Scope(
-        egress=tuple(dict.fromkeys(host for host in hosts if host is not None)) if spec.egress else None,
+        egress=egress if spec.egress else None,
+        imports=tuple(sorted(imports)),
         outbound_registry_only=None if policy is None else policy.mode == "REGISTRY_ONLY",
         ref=sidecar.ref,
     )
 
 
-def _egress(text: str, namespace: str) -> EgressHost | None:
+def localised(scope: Scope, namespace: str) -> Scope:
+    """A scope as it holds for the proxies of one namespace."""
+    if scope.egress is None or all(entry.namespace != OWN for entry in scope.egress):
+        return scope
+    egress = (EgressHost(namespace, entry.host) if entry.namespace == OWN else entry for entry in scope.egress)
+    return replace(scope, egress=tuple(dict.fromkeys(egress)))
+
+
+def _egress(text: str, own: str) -> EgressHost | None:
     """An entry of `hosts`: `namespace/host`, where a host alone is one of any namespace; None for those of none."""
     place, slash, host = text.partition("/")
     if not slash:
         return EgressHost("*", text)
-    return None if place == NOWHERE else EgressHost(namespace if place == "." else place, host)
+    return None if place == NOWHERE else EgressHost(own if place == OWN else place, host)
+
+
+def _rules_for(entry: EgressHost, virtual: View[Key, VirtualService]) -> Iterator[VirtualService]:
+    """The VirtualServices for hosts of an entry. Where everything is seen there is nothing to import."""
+    if entry == EgressHost("*", "*"):
+        return
+    if entry.namespace != "*":
+        for service in virtual.by("namespace", entry.namespace):
+            bound = MESH in gateways_of(service)
+            if bound and any(overlaps(entry.host, qualify(host, service.namespace)) for host in service.spec.hosts):
+                yield service
+        return
+    yield from virtual.by("pattern", entry.host)
+    for pattern in patterns(entry.host):
+        if pattern != entry.host:
+            yield from virtual.by("host", pattern)
+
+
+def _destinations(service: VirtualService, services: View[Key, Service], mesh: Mesh) -> Iterator[EgressHost]:
+    for _, destination in named(service):
+        host = qualify(destination.host, service.namespace, mesh.domain)
+        found = find(services, host, service.namespace)
+        if found is not None:
+            yield EgressHost(found.namespace, found.host)
 
 
 def _first(sidecars: Iterable[Sidecar]) -> Sidecar | None:

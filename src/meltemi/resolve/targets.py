@@ -6,11 +6,11 @@ because to send them by the next rule would be to do what nobody asked for.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Sequence
 
 import msgspec
 
-from meltemi.api.networking.virtual_service import Destination, VirtualService
+from meltemi.api.networking.virtual_service import Destination, TcpRoute, TlsRoute, VirtualService
 from meltemi.base.hosts import qualify
 from meltemi.base.problems import Problem
 from meltemi.flow import View
@@ -117,3 +117,22 @@ def _check_subset(
             f"{service.host} has no subset {subset!r}" + (f" (it has: {', '.join(known)})" if known else ""),
             f"declare it under subsets of a DestinationRule for {service.host}",
         )
+
+
+def named(rule: VirtualService) -> Iterator[tuple[str, Destination]]:
+    """Every destination that a VirtualService names, with its path."""
+    for i, http in enumerate(rule.spec.http):
+        for j, each in enumerate(http.route):
+            yield f"spec.http[{i}].route[{j}].destination", each.destination
+        if http.mirror is not None:
+            yield f"spec.http[{i}].mirror", http.mirror
+        for j, mirror in enumerate(http.mirrors):
+            yield f"spec.http[{i}].mirrors[{j}].destination", mirror.destination
+    kinds: tuple[tuple[str, Sequence[TlsRoute | TcpRoute]], ...] = (
+        ("tls", rule.spec.tls),
+        ("tcp", rule.spec.tcp),
+    )
+    for kind, rules in kinds:
+        for i, each_rule in enumerate(rules):
+            for j, share in enumerate(each_rule.route):
+                yield f"spec.{kind}[{i}].route[{j}].destination", share.destination

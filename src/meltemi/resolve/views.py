@@ -14,13 +14,13 @@ import msgspec
 from meltemi.api.networking import DestinationRule, VirtualService
 from meltemi.base.labels import PER_POD
 from meltemi.flow import View as Rows
-from meltemi.model.clients import Audience, ProxyKind
+from meltemi.model.clients import Audience, ProxyKind, Scope
 from meltemi.model.mesh import Mesh
 from meltemi.model.proxies import Placement, Proxy, View
 from meltemi.model.services import Workload
 from meltemi.resolve import sidecars as selection
 from meltemi.resolve.indexes import destination_rule_client_labels, virtual_service_client_labels
-from meltemi.resolve.sidecars import Sidecars
+from meltemi.resolve.sidecars import Scopes, Sidecars
 
 Key = tuple[str, str]
 
@@ -46,11 +46,12 @@ def views(
     *,
     mesh: Rows[tuple[()], Mesh],
     sidecars: Sidecars,
+    scopes: Scopes,
     client_labels: Rows[tuple[()], ClientLabels],
     workloads: Rows[Key, Workload],
 ) -> Iterator[tuple[str, View]]:
     """The view of a proxy."""
-    view = _view(proxy, _audience(proxy, mesh.only(), sidecars, client_labels.only()), workloads)
+    view = _view(proxy, _audience(proxy, mesh.only(), sidecars, scopes, client_labels.only()), workloads)
     yield view.key, view
 
 
@@ -59,10 +60,11 @@ def audiences(
     *,
     mesh: Rows[tuple[()], Mesh],
     sidecars: Sidecars,
+    scopes: Scopes,
     client_labels: Rows[tuple[()], ClientLabels],
 ) -> Iterator[tuple[str, Audience]]:
     """The audience of a proxy."""
-    audience = _audience(proxy, mesh.only(), sidecars, client_labels.only())
+    audience = _audience(proxy, mesh.only(), sidecars, scopes, client_labels.only())
     yield audience.key, audience
 
 
@@ -71,20 +73,22 @@ def placement(
     *,
     mesh: Rows[tuple[()], Mesh],
     sidecars: Sidecars,
+    scopes: Scopes,
     client_labels: Rows[tuple[()], ClientLabels],
     workloads: Rows[Key, Workload],
 ) -> Placement:
     """Where a proxy stands."""
-    audience = _audience(proxy, mesh.only(), sidecars, client_labels.only())
+    audience = _audience(proxy, mesh.only(), sidecars, scopes, client_labels.only())
     return Placement(_view(proxy, audience, workloads).key, audience.key)
 
 
-def _audience(proxy: Proxy, mesh: Mesh, sidecars: Sidecars, client_labels: ClientLabels) -> Audience:
+def _audience(proxy: Proxy, mesh: Mesh, sidecars: Sidecars, scopes: Scopes, client_labels: ClientLabels) -> Audience:
     labels = proxy.labels.only(client_labels.keys)
     sidecar = None
     if proxy.kind is ProxyKind.SIDECAR:
         sidecar = selection.choose(sidecars, proxy.namespace, proxy.labels, mesh)
-    scope = selection.scope(sidecar, proxy.namespace)
+    found = scopes.get((sidecar.namespace, sidecar.name)) if sidecar is not None else None
+    scope = selection.localised(found or Scope(), proxy.namespace)
     place = (proxy.locality, proxy.network, proxy.cluster)
     return Audience(
         key=_key((proxy.kind, proxy.namespace), labels, scope.ref, place),

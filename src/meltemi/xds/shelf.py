@@ -18,7 +18,7 @@ from collections.abc import Collection, Hashable, Iterable, Mapping
 import msgspec
 
 from meltemi.base import hosts
-from meltemi.envoy.resource import VIRTUAL_HOST, Offer, Resource
+from meltemi.envoy.resource import CLUSTER, ENDPOINTS, VIRTUAL_HOST, Offer, Resource
 from meltemi.model.clients import Audience
 
 Name = tuple[str, str]  # type URL and resource name
@@ -223,6 +223,8 @@ def sees(audience: Audience, offer: Offer) -> bool:
     if not offer.seen:
         return True
     egress = audience.scope.egress
+    if egress is not None and offer.type_url in (CLUSTER, ENDPOINTS):
+        egress = (*egress, *audience.scope.imports)
     return any(
         service.visibility.includes(audience.namespace)
         and (

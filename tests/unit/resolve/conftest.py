@@ -27,6 +27,7 @@ from meltemi.resolve import (
     views,
     workloads,
 )
+from meltemi.resolve import sidecars as sidecar_scopes
 from meltemi.testing.build import resources
 
 INPUTS: dict[str, dict[str, Callable[[Any], object]]] = {
@@ -37,7 +38,9 @@ INPUTS: dict[str, dict[str, Callable[[Any], object]]] = {
     "ServiceEntry": {"host": indexes.service_entry_hosts},
     "WorkloadEntry": {},
     "VirtualService": {
+        "namespace": indexes.namespace,
         "host": indexes.virtual_service_hosts,
+        "pattern": indexes.virtual_service_patterns,
         "gateway": indexes.virtual_service_gateways,
         "looks_at_clients": indexes.virtual_service_looks_at_clients,
     },
@@ -115,7 +118,13 @@ class Resolved:
             using(mesh=settings, services=all_services),
         )
         labels = g.single("client_labels", views.client_labels, using(virtual=virtual, rules=rules))
-        placing = using(mesh=settings, sidecars=sidecars, client_labels=labels)
+        scopes = g.derive(
+            "scopes",
+            sidecar_scopes.scope,
+            sidecars,
+            using(mesh=settings, virtual=virtual, services=all_services),
+        )
+        placing = using(mesh=settings, sidecars=sidecars, scopes=scopes, client_labels=labels)
         g.expand("audiences", views.audiences, self.proxies, placing)
         placed = using(**placing.tables, workloads=pods)
         g.derive("placements", views.placement, self.proxies, placed)

@@ -105,6 +105,35 @@ def test_the_sidecar_of_the_root_namespace_reads_a_dot_as_the_proxys_namespace(r
     assert scope(resolved).egress == (EgressHost("shop", "*"), EgressHost("istio-system", "*"))
 
 
+def test_what_rules_in_scope_lead_to_can_be_reached_though_it_is_not_listed(shop: Any) -> None:
+    shop.apply(sidecar("s", '{egress: [{hosts: ["./*"]}]}'))
+    shop.connect()
+    assert scope(shop).imports == ()
+    shop.apply("""
+    apiVersion: networking.istio.io/v1
+    kind: VirtualService
+    metadata: {name: vs}
+    spec:
+      hosts: [reviews]
+      http: [{route: [{destination: {host: ledger.bank.svc.cluster.local}}], mirror: {host: nowhere}}]
+    """)
+    assert scope(shop).imports == (EgressHost("bank", "ledger.bank.svc.cluster.local"),)
+
+
+def test_rules_for_hosts_out_of_scope_import_nothing(shop: Any) -> None:
+    shop.apply(sidecar("s", '{egress: [{hosts: ["./ratings.shop.svc.cluster.local"]}]}'))
+    shop.apply("""
+    apiVersion: networking.istio.io/v1
+    kind: VirtualService
+    metadata: {name: vs}
+    spec:
+      hosts: [reviews]
+      http: [{route: [{destination: {host: ledger.bank.svc.cluster.local}}]}]
+    """)
+    shop.connect()
+    assert scope(shop).imports == ()
+
+
 def test_an_edited_sidecar_changes_what_is_seen_and_not_which_class_it_is(resolved: Any) -> None:
     resolved.apply(sidecar("s", '{egress: [{hosts: ["./*"]}]}'))
     resolved.connect()
