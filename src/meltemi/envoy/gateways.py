@@ -90,7 +90,8 @@ def gateway(
         sources = [*(source for server in servers for source in _sources(server, routed=False)), *rule_sources]
         bound = bind or names.WILDCARD
         message = listener(bound, port, servers, edge)
-        yield (message.name, row.view), offer(finish(message.name, message, sources), view=row.view)
+        if message.filter_chains:
+            yield (message.name, row.view), offer(finish(message.name, message, sources), view=row.view)
 
 
 def _audience(view: ProxyView) -> Audience:
