@@ -27,6 +27,8 @@ from meltemi.kube.resources import Key, Obj, Resource
 T = TypeVar("T")
 
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.05, 15.0
+_SHORT_ROUND, _SHORT_ROUNDS_ALLOWED = 0.5, 5
+"""A server that ends every watch at once (seconds) is asked again at once only so many times in a row."""
 
 
 class What(enum.StrEnum):
@@ -87,6 +89,7 @@ class Reflector(Generic[T]):
         self._revision = ""
         self._synced = False
         self._failures = 0
+        self._short_rounds = 0
         self._retry = asyncio.Event()
 
     @property
@@ -104,7 +107,9 @@ class Reflector(Generic[T]):
 
     async def changes(self) -> AsyncGenerator[Change[T], None]:
         """All changes, without end. Cancel, or close the iterator, to stop."""
+        now = asyncio.get_running_loop().time
         while True:
+            began = now()
             try:
                 if not self._revision:
                     async with aclosing(self._list()) as listed:
@@ -119,6 +124,10 @@ class Reflector(Generic[T]):
                 self._failures += 1
                 if self._trouble is not None:
                     self._trouble(error)
+                await self._wait()
+                continue
+            self._short_rounds = self._short_rounds + 1 if now() - began < _SHORT_ROUND else 0
+            if self._short_rounds > _SHORT_ROUNDS_ALLOWED:
                 await self._wait()
 
     async def _list(self) -> AsyncGenerator[Change[T], None]:
@@ -184,7 +193,7 @@ class Reflector(Generic[T]):
 
     async def _wait(self) -> None:
         """Waits before the next try: doubling with jitter, up to a bound; `retry_now` ends it early."""
-        longest = min(_LONGEST_WAIT, _SHORTEST_WAIT * 2 ** min(self._failures, 12))
+        longest = min(_LONGEST_WAIT, _SHORTEST_WAIT * 2 ** min(self._failures + self._short_rounds, 12))
         self._retry.clear()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._retry.wait(), longest * (0.5 + random.random() / 2))

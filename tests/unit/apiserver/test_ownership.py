@@ -102,7 +102,7 @@ def test_an_item_in_which_another_manager_owns_a_field_stays() -> None:
     after = pod({"name": "a", "image": "1", "workingDir": "/"})
     managers = updated(first.obj, after, first.managers, EDITOR, NOW, POD)
     second = applied(after, pod(), managers, ANN)
-    assert second.obj["spec"]["containers"] == [{"workingDir": "/"}]
+    assert second.obj["spec"]["containers"] == [{"name": "a", "workingDir": "/"}]
 
 
 def test_managed_fields_survive_being_written_and_read() -> None:

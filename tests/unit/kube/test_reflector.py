@@ -24,9 +24,20 @@ class Script:
     def __init__(self, *steps: Step) -> None:
         self.steps = list(steps)
         self.requests: list[dict[str, str]] = []
+        self._news = asyncio.Event()
+
+    async def asked(self, times: int) -> None:
+        """Waits for so many requests to have come."""
+        while len(self.requests) < times:
+            self._news.clear()
+            await self._news.wait()
+
+    def _note(self, request: Request) -> None:
+        self.requests.append(dict(request.query))
+        self._news.set()
 
     def _next(self, request: Request) -> Step:
-        self.requests.append(dict(request.query))
+        self._note(request)
         return self.steps.pop(0)
 
     async def request(self, request: Request) -> Response:
@@ -39,7 +50,7 @@ class Script:
     @contextlib.asynccontextmanager
     async def stream(self, request: Request, *, silence: float) -> AsyncIterator[AsyncIterator[bytes]]:
         if not self.steps:
-            self.requests.append(dict(request.query))
+            self._note(request)
             yield self._silent()
             return
         step = self._next(request)
@@ -159,3 +170,19 @@ async def test_plain_objects_carry_their_kind_also_from_lists() -> None:
     assert first.key == Key("d", "a")
     assert first.value is not None
     assert (first.value["apiVersion"], first.value["kind"]) == ("v1", "Pod")
+
+
+async def test_a_server_that_ends_every_watch_at_once_is_not_asked_without_pause() -> None:
+    script = Script(listed(5), *([] for _ in range(6)))
+    reflector = Reflector(Client(script), PODS, name_of)
+    async with asyncio.timeout(10), aclosing(reflector.changes()) as changes:
+        assert (await anext(changes)).what is What.SYNCED
+        following = asyncio.ensure_future(anext(changes))
+        await script.asked(7)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(script.requests) == 7
+        reflector.retry_now()
+        await script.asked(8)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)

@@ -1,7 +1,7 @@
 """Server-side apply: who owns which field, who may change it, and what goes when its last owner lets go.
 
-An object is seen as a set of *leaves*: the path of each scalar, atomic list or empty map, and of each item of a keyed
-list. A path is written in the notation of `fieldsV1` (`f:spec`, `k:{"name":"web"}`, `v:"a"`), so a manager's entry in
+An object is seen as a set of *leaves*: the path of each scalar, atomic or empty list or map, and of each item of a
+keyed list. A path is written in the notation of `fieldsV1` (`f:spec`, `k:{"name":"web"}`, `v:"a"`), so a manager's entry in
 `metadata.managedFields` is the same set folded into a tree. Everything here is set arithmetic on those paths:
 
 - apply: what the manager's last apply held and this one does not, and nobody else holds, is removed; a leaf that
@@ -13,7 +13,7 @@ Source: Kubernetes documentation "Server-Side Apply"; the notation is that of st
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -88,13 +88,13 @@ def _collect(value: Any, shape: Shape, path: Path, found: Leaves) -> None:
     if isinstance(value, dict) and value and shape.how is not How.ATOMIC:
         for name, inner in value.items():
             _collect(inner, shape.field(name, inner), (*path, f"f:{name}"), found)
-    elif isinstance(value, list) and shape.how is How.KEYED and all(shape.key_of(item) for item in value):
+    elif isinstance(value, list) and value and shape.how is How.KEYED and all(map(shape.key_of, value)):
         for item in value:
             place = (*path, _key_element(item, shape))
             found[place] = _PRESENT
             for name, inner in item.items():
                 _collect(inner, shape.field(name, inner), (*place, f"f:{name}"), found)
-    elif isinstance(value, list) and shape.how is How.SET:
+    elif isinstance(value, list) and value and shape.how is How.SET:
         for scalar in value:
             found[(*path, f"v:{msgspec.json.encode(scalar).decode()}")] = scalar
     elif path:
@@ -142,41 +142,58 @@ def _merged_items(live: list[Any], applied: list[Any], shape: Shape) -> list[Any
     return result + [fused[name] for name in queue]
 
 
-def without(value: Any, paths: Iterable[Path], shape: Shape) -> Any:
-    """The value without the leaves at `paths`; maps and lists that this empties go too."""
+def without(value: Any, paths: Iterable[Path], shape: Shape, kept: Collection[Path] = ()) -> Any:
+    """The value without the leaves at `paths`; maps and lists that this empties go too, but for those at `kept`."""
     tree: dict[str, Any] = {}
     for path in paths:
         node = tree
         for element in path:
             node = node.setdefault(element, {})
         node["."] = {}
-    return _pruned(value, tree, shape)
+    return _Pruning(kept).pruned(value, tree, shape, ())
 
 
-def _pruned(value: Any, tree: Mapping[str, Any], shape: Shape) -> Any:
-    if isinstance(value, dict):
+class _Pruning:
+    """Takes what a tree of paths marks out of values."""
+
+    def __init__(self, kept: Collection[Path]) -> None:
+        self._kept = kept
+
+    def pruned(self, value: Any, tree: Mapping[str, Any], shape: Shape, path: Path) -> Any:
+        """The value at a path without what the tree marks below it."""
+        if isinstance(value, dict):
+            return self._fields(value, tree, shape, path)
+        if isinstance(value, list) and shape.how is How.SET:
+            return [item for item in value if f"v:{msgspec.json.encode(item).decode()}" not in tree]
+        if isinstance(value, list) and shape.how is How.KEYED:
+            return self._items(value, tree, shape, path)
+        return value
+
+    def _fields(self, value: Obj, tree: Mapping[str, Any], shape: Shape, path: Path) -> Obj:
         result = {}
         for name, inner in value.items():
-            branch = tree.get(f"f:{name}")
+            place = (*path, f"f:{name}")
+            branch = tree.get(place[-1])
             if branch is None:
                 result[name] = inner
             elif not ("." in branch and (len(branch) == 1 or not isinstance(inner, (dict, list)))):
-                left = _pruned(inner, branch, shape.field(name, inner))
-                if left not in ({}, []) or inner in ({}, []):
+                left = self.pruned(inner, branch, shape.field(name, inner), place)
+                if left not in ({}, []) or inner in ({}, []) or place in self._kept:
                     result[name] = left
         return result
-    if isinstance(value, list) and shape.how is How.SET:
-        return [item for item in value if f"v:{msgspec.json.encode(item).decode()}" not in tree]
-    if isinstance(value, list) and shape.how is How.KEYED:
+
+    def _items(self, value: list[Any], tree: Mapping[str, Any], shape: Shape, path: Path) -> list[Any]:
+        item_shape = Shape(how=How.FIELDS, fields=shape.fields)
         items = []
         for item in value:
-            branch = tree.get(_key_element(item, shape))
+            element = _key_element(item, shape)
+            branch = tree.get(element)
             if branch is None:
                 items.append(item)
-            elif "." not in branch:
-                items.append(_pruned(item, branch, Shape(how=How.FIELDS, fields=shape.fields)))
+            elif "." not in branch:  # the item stays, for someone owns part of it: then so does its key
+                rest = {name: inner for name, inner in branch.items() if name[2:] not in shape.keys}
+                items.append(self.pruned(item, rest, item_shape, (*path, element)))
         return items
-    return value
 
 
 # === the two kinds of write ===
@@ -214,7 +231,7 @@ def apply(live: Obj, config: Obj, managers: Managers, who: Manager, now: str, sh
         dropped = before.paths - wanted.keys()
         held = _with_ancestors(path for entry in others.values() for path in entry.paths)
         held |= _with_ancestors(wanted)
-        result = without(result, [path for path in dropped if path not in held], shape)
+        result = without(result, [path for path in dropped if path not in held], shape, held)
     paths = frozenset(wanted)
     same = before is not None and before.paths == paths and before.api_version == api_version
     entry = Entry(paths, api_version, before.time if same and before is not None else now)
@@ -238,7 +255,7 @@ def updated(before: Obj, after: Obj, managers: Managers, who: Manager, now: str,
 
 def present(managers: Managers, obj: Obj, shape: Shape) -> Managers:
     """The managers as far as what they own is there in the object as it came to be."""
-    there = leaves(obj, shape).keys()
+    there = _with_ancestors(leaves(obj, shape))
     return _kept(managers, {path for entry in managers.values() for path in entry.paths if path not in there})
 
 
@@ -300,12 +317,13 @@ def write_managers(managers: Managers) -> list[Obj]:
 
 
 def _folded(paths: frozenset[Path]) -> Obj:
+    """Paths as a tree. A `.` marks a path that is owned itself beside others below it, and every item."""
     tree: Obj = {}
-    for path in sorted(paths):
+    for path in sorted(paths, key=len, reverse=True):
         node = tree
         for element in path:
             node = node.setdefault(element, {})
-        if path[-1].startswith("k:"):
+        if node or path[-1].startswith("k:"):
             node["."] = {}
     return tree
 
@@ -313,7 +331,7 @@ def _folded(paths: frozenset[Path]) -> Obj:
 def _unfold(tree: Mapping[str, Any], path: Path) -> Iterable[Path]:
     for element, inner in tree.items():
         if element == ".":
-            if path and path[-1].startswith("k:"):
+            if path:
                 yield path
         elif inner:
             yield from _unfold(inner, (*path, element))

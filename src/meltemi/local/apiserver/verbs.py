@@ -299,7 +299,7 @@ class Verbs:
         if how is PatchType.MERGE:
             return patches.merge(obj, patch)
         if not shapes.has_strategic_merge(kind.group):
-            raise ValueError(f"strategic merge patches are not for {kind.kind}: use a merge patch")
+            raise refusals.unsupported_media(how, [PatchType.JSON, PatchType.MERGE, PatchType.APPLY])
         return patches.strategic(obj, patch, self._shape(kind))
 
     def _give_address(self, obj: Obj, before: Item | None) -> None:
