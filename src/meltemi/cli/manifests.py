@@ -14,7 +14,9 @@ from typing import Any
 
 import msgspec
 
-from meltemi.api import decoding, registry, validation
+from meltemi.api import decoding, registry
+from meltemi.api.support import unhonoured, unsupported
+from meltemi.api.validation import validate
 from meltemi.api.yaml import Document, Loaded, load, load_file
 from meltemi.base.problems import Problem, Severity
 from meltemi.base.refs import Ref
@@ -76,11 +78,12 @@ def read(
     given: bool = False,
     recursive: bool = False,
     twice: Severity = Severity.ERROR,
+    one_machine: bool = True,
 ) -> Manifests:
     """The objects of files, directories and `-` (standard input). Raises Failure where one cannot be read.
 
     `namespace` holds for objects that name none; `given`: the user named it, and no object may name another. `twice`
-    says how bad it is that an object is written twice.
+    says how bad it is that an object is written twice; `one_machine` whether to warn of what is honoured on clusters only.
     """
     manifests: list[Manifest] = []
     problems: list[Problem] = []
@@ -89,7 +92,7 @@ def read(
         files += 1
         problems += loaded.problems
         for document in loaded.documents:
-            manifest, found = examine(document, namespace, given=given)
+            manifest, found = examine(document, namespace, given=given, one_machine=one_machine)
             problems += found
             if manifest is not None:
                 manifests.append(manifest)
@@ -98,7 +101,9 @@ def read(
     return Manifests(tuple(manifests), tuple(in_order(problems)), files)
 
 
-def examine(document: Document, namespace: str, *, given: bool = False) -> tuple[Manifest | None, list[Problem]]:
+def examine(
+    document: Document, namespace: str, *, given: bool = False, one_machine: bool = True
+) -> tuple[Manifest | None, list[Problem]]:
     """The object of a document, if it can be sent, and what is wrong with it."""
     decoded = decoding.decode_document(document, namespace)
     problems = list(decoded.problems)
@@ -108,7 +113,10 @@ def examine(document: Document, namespace: str, *, given: bool = False) -> tuple
         named = decoding.ref_of(document.data)
         manifest = _manifest(document.data, document, named, decoded.problems) if only_unknown else None
         return manifest, [] if manifest else problems
-    problems += [decoding.relocate(problem, document.lines) for problem in validation.validate(resource)]
+    found = [*validate(resource), *unsupported(resource)]
+    if one_machine:
+        found += unhonoured(document.data, document.origin)
+    problems += [decoding.relocate(problem, document.lines) for problem in found]
     data = document.data if "kind" in document.data else decoding.encode(resource)
     if given and resource.namespace and resource.namespace != namespace:
         message = f"the object is for the namespace {resource.namespace}, but -n {namespace} was given"

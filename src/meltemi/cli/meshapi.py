@@ -190,10 +190,10 @@ class MeshApi:
         return await self._get("/wait", Live, query)
 
     async def kinds(self) -> frozenset[str]:
-        """The kinds of objects that the control plane acts on: those with a table of facts (`networking/Gateway`)."""
+        """The kinds of objects that the control plane acts on: those that have a table of facts."""
         answer = await self._get("/tables", _Tables)
-        inputs = (table.name for table in answer.tables if table.kind == "input" and "/" in table.name)
-        return frozenset(name.rpartition("/")[2] for name in inputs)
+        names = (table.name.rpartition("/")[2] for table in answer.tables if table.kind == "input")
+        return frozenset(name for name in names if name[:1].isupper())
 
     async def _get(self, path: str, shape: type[T], query: Mapping[str, str | bool] | None = None) -> T:
         request = Request("GET", ROOT + path, query_of(dict(query or {})), (("Accept", "application/json"),))

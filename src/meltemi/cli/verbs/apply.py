@@ -72,7 +72,8 @@ def apply(
         return 0
 
     async def body(api: Api) -> int:
-        found = manifests.read(paths, api.namespace, given=given, recursive=recursive)
+        here = bool(api.place.mesh)
+        found = manifests.read(paths, api.namespace, given=given, recursive=recursive, one_machine=here)
         started = time.monotonic()
         applied = await _apply(api, found, force=force_conflicts, dry_run=bool(dry_run))
         return await _wait(api, applied, started, timeout) if wait and not dry_run else 0
