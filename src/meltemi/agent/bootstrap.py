@@ -243,6 +243,8 @@ def _runtime() -> Json:
     layer = {
         # Users' regular expressions may be longer than the 100 instructions that Envoy allows by default.
         "re2.max_program_size.error_level": 32768,
+        # Clusters offer HTTP/2 to endpoints of the mesh and speak plaintext, which has no ALPN, to all others.
+        "config.do_not_validate_alpn_support": 100,
     }
     return {"layers": [{"name": "mesh", "static_layer": layer}, {"name": "admin", "admin_layer": {}}]}
 

@@ -63,6 +63,7 @@ def bootstrap(
             },
         },
         "admin": {"address": loopback(admin)},
+        "layered_runtime": {"layers": [{"name": "mesh", "static_layer": {"config.do_not_validate_alpn_support": 100}}]},
         "dynamic_resources": {
             "ads_config": {
                 "api_type": "DELTA_GRPC",
