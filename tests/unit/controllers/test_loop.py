@@ -189,3 +189,16 @@ async def test_a_pod_waits_for_its_service_account(client: Client, server: ApiSe
     moment += timedelta(seconds=1)
     controllers.settle()
     assert len(await all_of(client, PODS)) == 1
+
+
+async def test_orphans_are_adopted_by_who_selects_them(client: Client, controllers: Controllers) -> None:
+    await client.create(DEPLOYMENTS, deployment("1", 2))
+    await run_pods(client, controllers)
+    before = {pod["metadata"]["uid"] for pod in await all_of(client, PODS)}
+    await client.delete(DEPLOYMENTS, "web", "default", propagation="Orphan")
+    controllers.settle()
+    made = await client.create(DEPLOYMENTS, deployment("1", 2))
+    await run_pods(client, controllers)
+    assert {pod["metadata"]["uid"] for pod in await all_of(client, PODS)} == before
+    [replica_set] = await all_of(client, REPLICA_SETS)
+    assert replica_set["metadata"]["ownerReferences"][0]["uid"] == made["metadata"]["uid"]

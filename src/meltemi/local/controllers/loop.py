@@ -23,7 +23,18 @@ from meltemi.local.apiserver.removal import DeleteOptions
 from meltemi.local.apiserver.store import Compacted, Event, StorageError
 from meltemi.local.apiserver.verbs import Options, Verbs
 from meltemi.local.controllers import accounts, deployments, endpoints, events, replicasets
-from meltemi.local.controllers.plans import Change, Create, Delete, Patch, Plan, Replace, SetStatus, is_controlled_by
+from meltemi.local.controllers.plans import (
+    Change,
+    Create,
+    Delete,
+    Patch,
+    Plan,
+    Replace,
+    SetStatus,
+    is_controlled_by,
+    is_orphan_of,
+    owner_reference,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -189,7 +200,13 @@ class Controllers:
         return [item.obj for item in self._store.items(kind, namespace)]
 
     def _dependents(self, kind: str, owner: Obj) -> list[Obj]:
-        """The objects of a kind that `owner` controls."""
+        """The objects of a kind that `owner` controls, orphans that it selects included: they are adopted first."""
+        for orphan in self._objects(kind, owner["metadata"]["namespace"]):
+            if is_orphan_of(orphan, owner):
+                references = [*(orphan["metadata"].get("ownerReferences") or ()), owner_reference(owner)]
+                patch = Patch(kind, key_of(orphan), {"metadata": {"ownerReferences": references}})
+                with contextlib.suppress(ApiError):
+                    self._do(patch, f"{owner['kind'].lower()}-controller")
         found = [
             self._store.get(*where) for where in self._store.dependents(owner["metadata"]["uid"]) if where[0] == kind
         ]

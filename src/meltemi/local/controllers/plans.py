@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from meltemi.kube.resources import Key, Obj
+from meltemi.local.apiserver.selectors import of_label_selector
 
 
 class Create(msgspec.Struct, frozen=True):
@@ -75,6 +76,14 @@ def is_controlled_by(obj: Obj, owner: Obj) -> bool:
     """Whether `owner` is the controller of an object."""
     uid = owner["metadata"]["uid"]
     return any(ref.get("controller") and ref.get("uid") == uid for ref in obj["metadata"].get("ownerReferences") or ())
+
+
+def is_orphan_of(obj: Obj, owner: Obj) -> bool:
+    """Whether an object that nobody controls is one that `owner` selects, and so its to adopt."""
+    references = obj["metadata"].get("ownerReferences") or ()
+    if any(reference.get("controller") for reference in references) or is_being_deleted(obj) or is_being_deleted(owner):
+        return False
+    return of_label_selector(owner["spec"]["selector"]).matches(obj)
 
 
 def is_being_deleted(obj: Obj) -> bool:
