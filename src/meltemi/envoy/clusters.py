@@ -191,7 +191,9 @@ def _discover(message: Cluster, site: Site, mesh: Mesh) -> None:
     message.cluster_type.CopyFrom(
         Cluster.CustomClusterType(name=cluster_type.name, typed_config=cluster_type.typed_config)
     )
-    message.load_assignment.CopyFrom(assignment(site.name, site.endpoints))
+    # Of the first answer only there can be only one question.
+    asked = site.endpoints[:1] if service.resolution is Resolution.DNS_ROUND_ROBIN else site.endpoints
+    message.load_assignment.CopyFrom(assignment(site.name, asked))
 
 
 def alpn(site: Site, mesh: Mesh) -> Sequence[str]:

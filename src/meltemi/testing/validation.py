@@ -18,7 +18,7 @@ from pathlib import Path
 
 from google.protobuf import json_format
 
-from meltemi.envoy import http, names, values
+from meltemi.envoy import http, names, routing, values
 from meltemi.envoy.resource import CLUSTER, ENDPOINTS, LISTENER, ROUTES, VIRTUAL_HOST, Resource
 from meltemi.model.mesh import Mesh
 from meltemi.protos import pool
@@ -114,7 +114,7 @@ def bootstrap(resources: Iterable[Resource]) -> Bootstrap:
             raise ValueError(f"no place in a bootstrap for {resource!r}")
     for host in hosts:
         name = host.name.partition("/")[0]
-        shells.setdefault(name, RouteConfiguration(name=name, ignore_port_in_host_matching=True))
+        shells.setdefault(name, routing.configuration(name))
         shells[name].virtual_hosts.append(host)
     for number, shell in enumerate(shells.values()):
         shell.ClearField("vhds")

@@ -289,6 +289,14 @@ def test_a_service_found_by_dns_has_its_names_in_the_cluster() -> None:
     assert locality.lb_endpoints[0].endpoint.address.socket_address.address == "api.example.org"
 
 
+def test_of_a_service_found_by_the_first_answer_one_name_is_asked_for() -> None:
+    outside = service("api", http=80, host="api.example.org", external=True, resolution=Resolution.DNS_ROUND_ROBIN)
+    at = (endpoint("a.example.org", 80), endpoint("b.example.org", 80))
+    here = ServiceEndpoints("default", outside.host, ((80, at),))
+    message = Scene(services=[outside], endpoints=[here]).clusters()["outbound|80||api.example.org"]
+    assert sum(len(group.lb_endpoints) for group in message.load_assignment.endpoints) == 1
+
+
 def test_an_entry_without_resolution_goes_where_the_client_was_going() -> None:
     outside = service("any", tcp=443, host="*.example.org", external=True, resolution=Resolution.ORIGINAL)
     assert cluster(target=outside).type == Cluster.ORIGINAL_DST
