@@ -192,7 +192,8 @@ class Catalogue:
     def _fill(self, shelf: Shelf, audience: Audience) -> Iterable[Change | None]:
         """Bring a whole shelf up to date, for an audience that is new or has changed."""
         held = {(url, name) for url in shelf.types() for name in shelf.names(url)}
-        names = dict.fromkeys(name for name, keys in self._by_name.items() if not self._offers[keys[0]].view)
+        offers = self._offers  # of one name, some may be for a view alone (a gateway's listener) and others for all
+        names = dict.fromkeys(name for name, keys in self._by_name.items() if not all(offers[key].view for key in keys))
         names.update(dict.fromkeys(sorted(held - names.keys())))
         return [shelf.put(*name, self._wanted(name, audience)) for name in names]
 
