@@ -180,19 +180,20 @@ def _discover(message: Cluster, site: Site, mesh: Mesh) -> None:
         message.type = Cluster.EDS
         message.eds_cluster_config.CopyFrom(Cluster.EdsClusterConfig(eds_config=ads(), service_name=site.name))
         return
+    # Of the first answer only there can be only one question; Envoy wants exactly one.
+    first = service.resolution is Resolution.DNS_ROUND_ROBIN
+    asked = site.endpoints[:1] if first else site.endpoints
     dns = DnsCluster(
         dns_refresh_rate=duration(mesh.dns_refresh_rate),
         respect_dns_ttl=True,
         dns_lookup_family=DnsLookupFamily.V4_PREFERRED,
-        all_addresses_in_single_endpoint=service.resolution is Resolution.DNS_ROUND_ROBIN,
+        all_addresses_in_single_endpoint=first and bool(asked),
     )
     dns.dns_jitter.FromMilliseconds(_DNS_JITTER_MS)
     cluster_type = extension("envoy.clusters.dns", dns)
     message.cluster_type.CopyFrom(
         Cluster.CustomClusterType(name=cluster_type.name, typed_config=cluster_type.typed_config)
     )
-    # Of the first answer only there can be only one question.
-    asked = site.endpoints[:1] if service.resolution is Resolution.DNS_ROUND_ROBIN else site.endpoints
     message.load_assignment.CopyFrom(assignment(site.name, asked))
 
 
