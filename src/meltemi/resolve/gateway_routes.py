@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 
+import msgspec
+
 from meltemi.api.networking import VirtualService
 from meltemi.base.hosts import matches, qualify, specificity
 from meltemi.base.ordering import seniority
 from meltemi.base.problems import Problem
+from meltemi.base.refs import Ref
 from meltemi.model import proxies as model
 from meltemi.model.routes import Route, Source, TcpMatch, TcpRoute, VirtualHost
 from meltemi.resolve import delegation, http_rules, problems, tcp_rules
@@ -23,73 +26,67 @@ from meltemi.resolve.precedence import visibility_of
 from meltemi.resolve.targets import Lookup
 
 
-class _Host:
-    """A virtual host in the making."""
+class _Part(msgspec.Struct, frozen=True):
+    """What one server, or one VirtualService through it, gives to a virtual host."""
 
-    def __init__(self) -> None:
-        self.routes: list[Route] = []
-        self.finals: list[Route] = []
-        self.owners: set[tuple[str, str]] = set()
-        self.sources: list[Source] = []
-        self.require_tls = False
+    service: VirtualService | None
+    routes: tuple[Route, ...]
+    redirects: bool
 
 
 def virtual_hosts(
     group: list[Served], view: model.View, virtual: VirtualServices, lookup: Lookup
 ) -> Generator[Problem, None, tuple[VirtualHost, ...]]:
     """The virtual hosts of HTTP servers that share a listener, the most specific host first."""
-    made: dict[str, _Host] = {}
+    parts: dict[str, list[_Part]] = {}
     for served in group:
         redirects = served.server.tls is not None and served.server.tls.https_redirect
         if redirects:
             for host in served.names:
-                made.setdefault(host, _Host()).require_tls = True
+                parts.setdefault(host, []).append(_Part(None, (), redirects=True))
         for service in bound(served, view, virtual, lookup):
             shared = common_hosts(served, service, lookup)
             if service.spec.http and shared:
-                yield from _add(made, shared, redirects, served, service, view, virtual, lookup)
-    port = group[0].port
-    return tuple(
-        VirtualHost(
-            name=f"{host}:{port}",
-            domains=(host,),
-            routes=(*each.routes, *each.finals),
-            require_tls=each.require_tls,
-            sources=tuple(dict.fromkeys(each.sources)),
-        )
-        for host, each in sorted(made.items(), key=lambda item: specificity(item[0]))
-    )
+                part = _Part(service, (yield from _routes(served, service, view, virtual, lookup)), redirects)
+                for host in shared:
+                    parts.setdefault(host, []).append(part)
+    made = []
+    for host in sorted(parts, key=specificity):
+        made.append((yield from _virtual_host(host, group[0].port, parts[host])))
+    return tuple(made)
 
 
-def _add(
-    made: dict[str, _Host],
-    hosts: tuple[str, ...],
-    redirects: bool,
-    served: Served,
-    service: VirtualService,
-    view: model.View,
-    virtual: VirtualServices,
-    lookup: Lookup,
-) -> Generator[Problem, None, None]:
-    """Put the routes of a VirtualService into its virtual hosts."""
+def _routes(
+    served: Served, service: VirtualService, view: model.View, virtual: VirtualServices, lookup: Lookup
+) -> Generator[Problem, None, tuple[Route, ...]]:
     place = Place(served.gateway_name, served.server.port.number, view.namespace, view.labels)
     rules = yield from delegation.rules(service, virtual)
-    routes = yield from http_rules.routes(rules, service, place, lookup)
-    owner = (service.namespace, service.name)
-    for host in hosts:
-        each = made.setdefault(host, _Host())
-        each.require_tls = each.require_tls or redirects
-        if owner in each.owners:
+    return (yield from http_rules.routes(rules, service, place, lookup))
+
+
+def _virtual_host(host: str, port: int, parts: list[_Part]) -> Generator[Problem, None, VirtualHost]:
+    """The parts put together. A VirtualService that comes through several servers counts once."""
+    services: dict[Ref, VirtualService] = {}
+    routes: list[Route] = []
+    final: Route | None = None
+    for part in parts:
+        if part.service is None or part.service.ref in services:
             continue
-        each.owners.add(owner)
-        each.sources.append(Source(service.ref))
-        for route in routes:
+        services[part.service.ref] = part.service
+        for route in part.routes:
             if not is_catch_all(route.match):
-                each.routes.append(route)
-            elif each.finals:
-                yield _shadowed(service, host, route, each.finals[0])
+                routes.append(route)
+            elif final is None:
+                final = route
             else:
-                each.finals.append(route)
+                yield _shadowed(part.service, host, route, final)
+    return VirtualHost(
+        name=f"{host}:{port}",
+        domains=(host,),
+        routes=tuple(routes) if final is None else (*routes, final),
+        require_tls=any(part.redirects for part in parts),
+        sources=tuple(map(Source, services)),
+    )
 
 
 def connection_routes(

@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator
 
 import msgspec
 
-from meltemi.api.networking.virtual_service import HttpMatchRequest, HttpRoute, VirtualService
+from meltemi.api.networking.virtual_service import HttpMatchRequest, VirtualService
 from meltemi.base.labels import LabelSet
 from meltemi.base.problems import Problem
 from meltemi.model.clients import ANYONE, Clients
@@ -20,7 +20,7 @@ from meltemi.resolve.delegation import Rule
 from meltemi.resolve.targets import Lookup
 
 MESH = "mesh"
-"""The name under which all sidecars are bound to."""
+"""The gateway that stands for all sidecars."""
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -131,6 +131,3 @@ def _claims(rule: Rule, path: str, names: list[str]) -> Problem:
         f"matches on JWT claims ({', '.join(names)}) are not supported, so that nothing is routed by this match",
         "match on a header, or leave the decision to an AuthorizationPolicy",
     )
-
-
-__all__ = ["MESH", "HttpRoute", "Place", "Rule", "gateways_of", "qualified", "routes"]

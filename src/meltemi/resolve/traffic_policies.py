@@ -77,11 +77,6 @@ def filled_in(sections: Sections, mesh: Mesh, external: bool) -> TrafficPolicy:
     )
 
 
-def connection_pool(settings: api.ConnectionPoolSettings | None, mesh: Mesh) -> ConnectionPool:
-    """The limits that connection pool settings ask for."""
-    return _pool(settings, mesh)
-
-
 def _balancing(settings: api.LoadBalancerSettings | None) -> Balancing:
     if settings is None:
         return Balancing()
