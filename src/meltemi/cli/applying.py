@@ -17,7 +17,7 @@ from meltemi.base.problems import Problem
 from meltemi.base.refs import Ref
 from meltemi.cli.failures import did_you_mean, explain
 from meltemi.cli.kinds import Kinds, Served
-from meltemi.cli.manifests import UNKNOWN_KIND, Manifest, with_origin
+from meltemi.cli.manifests import UNKNOWN_KIND, Manifest, marked
 from meltemi.kube.errors import ApiError, Invalid, NotFound, Unreachable
 from meltemi.kube.resources import Obj
 
@@ -60,7 +60,9 @@ class Applied(msgspec.Struct, frozen=True):
         return str(self.obj["metadata"].get("resourceVersion") or "")
 
 
-def plan(manifests: Iterable[Manifest], kinds: Kinds, namespace: str) -> tuple[list[Planned], list[Problem]]:
+def plan(
+    manifests: Iterable[Manifest], kinds: Kinds, namespace: str, *, one_machine: bool = True
+) -> tuple[list[Planned], list[Problem]]:
     """What is to be sent where; a problem for each object of a kind that the API does not serve."""
     planned: list[Planned] = []
     problems: list[Problem] = []
@@ -69,7 +71,7 @@ def plan(manifests: Iterable[Manifest], kinds: Kinds, namespace: str) -> tuple[l
         if kind is None:
             problems += manifest.unknown or (_not_served(manifest, kinds),)
             continue
-        obj = with_origin(manifest)
+        obj = marked(manifest, one_machine=one_machine)
         metadata = {name: value for name, value in obj["metadata"].items() if name != "namespace"}
         if kind.resource.namespaced:
             metadata["namespace"] = manifest.obj["metadata"].get("namespace") or namespace

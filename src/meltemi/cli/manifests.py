@@ -19,16 +19,17 @@ from meltemi.api.support import unhonoured, unsupported
 from meltemi.api.validation import validate
 from meltemi.api.yaml import Document, Loaded, load, load_file
 from meltemi.base.problems import Problem, Severity
-from meltemi.base.refs import Ref
+from meltemi.base.refs import Origin, Ref
 from meltemi.cli.failures import USAGE, Failure, did_you_mean
+from meltemi.sources import marks
 
-ORIGIN_ANNOTATION = "meltemi.dev/origin"
 STDIN = "<stdin>"
 SUFFIXES = (".yaml", ".yml", ".json")
 UNKNOWN_KIND = "UnknownKind"
 
 # What others need comes first: namespaces, then what pods refer to, policies, and pods at last.
-_RANKS = {"Namespace": 0, "CustomResourceDefinition": 0, "ServiceAccount": 1, "ConfigMap": 1, "Secret": 1, "Service": 2}
+_RANKS = {"Namespace": 0, "CustomResourceDefinition": 0, "Service": 2}
+_RANKS |= dict.fromkeys(("ServiceAccount", "ConfigMap", "Secret", "MeshConfig"), 1)
 _RANKS |= dict.fromkeys(("Pod", "Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job"), 4)
 
 
@@ -141,11 +142,18 @@ def duplicates(manifests: Iterable[Manifest], severity: Severity = Severity.ERRO
             yield msgspec.structs.replace(problem, severity=severity, code="WrittenTwice")
 
 
-def with_origin(manifest: Manifest) -> dict[str, Any]:
-    """The object with the annotation that says where it was written."""
+def marked(manifest: Manifest, *, one_machine: bool) -> dict[str, Any]:
+    """The object with the marks that say where it was written (`meltemi.sources.marks`).
+
+    On one machine they name the whole path, and the directory in which programs run; on a cluster, the path as given.
+    """
     origin = manifest.document.origin
+    if one_machine:
+        is_file = origin.file and origin.file != STDIN
+        place = Origin(str(Path(origin.file).absolute()), origin.line) if is_file else origin
+        return marks.marked(manifest.obj, place)
     metadata = manifest.obj["metadata"]
-    annotations = {**(metadata.get("annotations") or {}), ORIGIN_ANNOTATION: str(origin)}
+    annotations = {**(metadata.get("annotations") or {}), marks.ORIGIN: str(origin)}
     return {**manifest.obj, "metadata": {**metadata, "annotations": annotations}}
 
 

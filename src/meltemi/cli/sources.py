@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from meltemi.base.refs import Origin, Ref
-from meltemi.cli.manifests import ORIGIN_ANNOTATION
 from meltemi.cli.meshapi import SourceRow
 from meltemi.kube.errors import ApiError
 from meltemi.kube.transport import Request
+from meltemi.sources import marks
 
 if TYPE_CHECKING:
     from meltemi.api.yaml import Document
@@ -47,7 +47,10 @@ class Places:
         self._files: dict[str, list[Document]] = {}
 
     def place(self, source: SourceRow) -> str:
-        """`shop.yaml:12` for a part of an object; empty if it is not known."""
+        """`shop.yaml:12` for a part of an object; empty if it is not known. Seen from the working directory."""
+        return near(self._place(source))
+
+    def _place(self, source: SourceRow) -> str:
         written = self._origins.get(source.ref, "")
         file, _, line = written.rpartition(":")
         if not source.path or not file or not line.isdigit():
@@ -58,6 +61,12 @@ class Places:
             if document.origin.line == int(line) and _is(document, source.ref):
                 return str(Origin(file, document.lines.line(source.path)))
         return written
+
+
+def near(place: str) -> str:
+    """A place as seen from the working directory, if it lies below it."""
+    here = f"{Path.cwd()}/"
+    return place.removeprefix(here)
 
 
 def _is(document: Document, ref: Ref) -> bool:
@@ -81,7 +90,7 @@ async def places(api: Api, refs: Collection[Ref]) -> Places:
         if answer.status == 200:
             for item in msgspec.json.decode(answer.body, type=_Listed).items:
                 metadata = item.metadata
-                if written := (metadata.annotations or {}).get(ORIGIN_ANNOTATION):
+                if written := (metadata.annotations or {}).get(marks.ORIGIN):
                     origins[Ref(name, metadata.namespace, metadata.name)] = written
     return Places({ref: origins[ref] for ref in refs if ref in origins})
 

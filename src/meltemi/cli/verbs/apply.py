@@ -95,7 +95,9 @@ async def _apply(api: Api, found: Manifests, *, force: bool, dry_run: bool) -> l
     """Applies everything, or tells why nothing was applied."""
     from meltemi.cli import applying, manifests
 
-    planned, not_served = applying.plan(found.manifests, await api.kinds(), api.namespace)
+    planned, not_served = applying.plan(
+        found.manifests, await api.kinds(), api.namespace, one_machine=bool(api.place.mesh)
+    )
     api.warned.update(f"{problem.path}: {problem.message}" for problem in found.problems)
     _stop_at_errors(manifests.in_order([*found.problems, *not_served]))
     applier = applying.Applier(api.client, force=force, where=api.place.name)

@@ -1,0 +1,5 @@
+"""`python -m meltemi.cli` is `meltemi`."""
+
+from meltemi.cli.main import main
+
+main()
