@@ -79,7 +79,10 @@ def orphans(
     services: Services,
     destinations: Destinations,
 ) -> Iterator[tuple[tuple[str, str], HostRoutes] | Problem]:
-    """The routes of those hosts of a VirtualService that no service has. Of several for one host, the oldest makes them."""
+    """The routes of those hosts of a VirtualService that no service has. Of several for one host, the oldest makes them.
+
+    Clients to whom nobody exports routes for such a host have no variant: for them the host does not exist.
+    """
     lookup = Lookup(mesh.only(), services, destinations)
     if not service.spec.http or MESH not in http_rules.gateways_of(service):
         return
@@ -91,7 +94,8 @@ def orphans(
             continue
         yield from conflicts(ranked, host)
         variants = yield from _variants(ranked, ((ORPHAN_PORT, ()),), virtual, lookup)
-        yield (service.namespace, host), HostRoutes(service.namespace, host, variants)
+        known = tuple(variant for variant in variants if variant.routes(ORPHAN_PORT))
+        yield (service.namespace, host), HostRoutes(service.namespace, host, known)
 
 
 def tcp_routes(

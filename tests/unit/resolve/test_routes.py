@@ -398,6 +398,12 @@ def test_hosts_of_no_service_are_routed_on_port_80(shop: Any) -> None:
     assert targets(variant.routes(80)[0]) == [(REVIEWS, 9080, "", 1)]
 
 
+def test_an_orphan_does_not_exist_for_those_to_whom_it_is_not_exported(shop: Any) -> None:
+    shop.apply(virtual(f"[{to('reviews')}]", hosts="old.example.org", more='exportTo: ["."]'))
+    (variant,) = shop.row("orphans", "old.example.org").variants
+    assert variant.clients == Clients(namespaces=frozenset({"shop"}))
+
+
 def test_a_host_is_no_orphan_once_a_service_has_it(shop: Any) -> None:
     shop.apply(virtual(f"[{to('reviews')}]", hosts="new"))
     assert len(shop.graph.table("orphans")) == 1
