@@ -50,25 +50,25 @@ class Process:
 
     def __init__(self, owner: Processes, pid: int, end: asyncio.Future[int]) -> None:
         self._owner = owner
-        self._end = end
         self.pid = pid
+        self.end = end
 
     def __repr__(self) -> str:
-        return f"<Process {self.pid}: {f'ended with {self._end.result()}' if self._end.done() else 'running'}>"
+        return f"<Process {self.pid}: {f'ended with {self.end.result()}' if self.end.done() else 'running'}>"
 
     @property
     def has_ended(self) -> bool:
         """Whether it has ended."""
-        return self._end.done()
+        return self.end.done()
 
     def signal(self, number: signal.Signals, *, group: bool = False) -> None:
         """Sends a signal to it, or to its whole process group; nothing happens once it has ended."""
-        if not self._end.done():
+        if not self.end.done():
             self._owner.send(wire.Signal(self.pid, number, group))
 
     async def wait_ended(self) -> int:
         """Waits for its end; the exit code, or 128 and the number of the signal that ended it."""
-        return await asyncio.shield(self._end)
+        return await asyncio.shield(self.end)
 
 
 class PodProcess(msgspec.Struct, frozen=True):
@@ -85,7 +85,7 @@ class Processes:
         self._channel = channel
         self._spawner = spawner
         self._numbers = itertools.count(1)
-        self._answers: dict[int, asyncio.Future[tuple[wire.Report, list[int]]]] = {}
+        self._answers: dict[int, asyncio.Future[tuple[Process, list[int]]]] = {}
         self._ends: dict[int, asyncio.Future[int]] = {}
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(channel.fileno(), self._on_report)
@@ -109,9 +109,8 @@ class Processes:
     async def open_pod(self, hostname: str, mounts: Sequence[Mount], stage: str) -> PodProcess:
         """Makes a pod's namespaces. Raises StartError."""
         number = next(self._numbers)
-        report, fds = await self._ask(number, wire.OpenPod(number, hostname, tuple(mounts), stage))
-        assert isinstance(report, wire.PodOpened)
-        return PodProcess(self._process(report.pid), fds[0])
+        holder, fds = await self._ask(number, wire.OpenPod(number, hostname, tuple(mounts), stage))
+        return PodProcess(holder, fds[0])
 
     async def start_program(
         self, pod: PodProcess, program: Program, stdio: tuple[int, int, int], *, beside: Process | None = None
@@ -134,9 +133,8 @@ class Processes:
             keep=tuple(int(capability) for capability in program.keep),
             terminal=program.terminal,
         )
-        report, _ = await self._ask(number, order, stdio)
-        assert isinstance(report, wire.Started)
-        return self._process(report.pid)
+        process, _ = await self._ask(number, order, stdio)
+        return process
 
     async def aclose(self) -> None:
         """Ends the spawner, and with it every process that was started here."""
@@ -153,24 +151,18 @@ class Processes:
         finally:
             self._channel.setblocking(False)
 
-    async def _ask(self, number: int, message: wire.Request, fds: Sequence[int] = ()) -> tuple[wire.Report, list[int]]:
+    async def _ask(self, number: int, message: wire.Request, fds: Sequence[int] = ()) -> tuple[Process, list[int]]:
         if self.lost.done():
             raise StartError("SpawnerLost", "the process that starts programs has ended")
-        answer: asyncio.Future[tuple[wire.Report, list[int]]] = self._loop.create_future()
+        answer: asyncio.Future[tuple[Process, list[int]]] = self._loop.create_future()
         self._answers[number] = answer
         try:
             self.send(message, fds)
-            report, received = await answer
+            return await answer
         except OSError as error:
             raise StartError("StartError", f"the program could not be started: {error}") from error
         finally:
             self._answers.pop(number, None)
-        if isinstance(report, wire.Refused):
-            raise StartError(report.reason, report.message)
-        return report, received
-
-    def _process(self, pid: int) -> Process:
-        return Process(self, pid, self._ends.setdefault(pid, self._loop.create_future()))
 
     def _on_report(self) -> None:
         for _ in range(64):
@@ -191,17 +183,22 @@ class Processes:
             if end is not None:
                 end.set_result(report.exit_code)
             return
-        if isinstance(report, wire.PodOpened | wire.Started):
-            self._ends[report.pid] = self._loop.create_future()
         answer = self._answers.get(report.request)
-        if answer is not None and not answer.done():
-            answer.set_result((report, fds))
+        is_wanted = answer is not None and not answer.done()
+        if isinstance(report, wire.Refused):
+            if answer is not None and is_wanted:
+                answer.set_exception(StartError(report.reason, report.message))
+            return
+        # The process is made here and not by whoever asked: its end may be the next message, before he wakes up.
+        process = Process(self, report.pid, self._loop.create_future())
+        self._ends[report.pid] = process.end
+        if answer is not None and is_wanted:
+            answer.set_result((process, fds))
             return
         # Whoever asked was cancelled meanwhile: what was started for him must not stay.
         for fd in fds:
             os.close(fd)
-        if isinstance(report, wire.PodOpened | wire.Started):
-            self.send(wire.Signal(report.pid, signal.SIGKILL, group=True))
+        process.signal(signal.SIGKILL, group=True)
 
     def _lose(self) -> None:
         if self.lost.done():

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from meltemi.local.door import Door
 from meltemi.local.sandbox import enter_sandbox
-from meltemi.local.syscalls import MountFlag, Namespace, mount, own_again, unshare
+from meltemi.local.syscalls import MountFlag, Namespace, die_with_parent, mount, own_again, unshare
 
 Scenario = Callable[[Door], Awaitable[None]]
 
@@ -38,6 +38,7 @@ def run_sandboxed(scenario: Scenario, *, ordinary_user: bool = False, seconds: f
     if child == 0:
         status = 1
         try:
+            die_with_parent()
             os.close(reader)
             if ordinary_user and os.getuid() == 0:
                 become_ordinary_user()
@@ -96,4 +97,5 @@ def become_ordinary_user() -> None:
     os.setgroups([])
     os.setresgid(_NOBODY, _NOBODY, _NOBODY)
     os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+    die_with_parent()  # Becoming someone else has cleared it.
     own_again()
