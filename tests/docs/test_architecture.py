@@ -40,7 +40,7 @@ def test_the_floors_are_those_of_the_import_linter_in_the_same_order() -> None:
     assert floors_of_the_page() == floors_of_the_linter()
 
 
-@pytest.mark.parametrize("floor", floors_of_the_page(), ids=lambda floor: " ".join(floor))
+@pytest.mark.parametrize("floor", floors_of_the_page(), ids=" ".join)
 def test_every_floor_that_is_built_says_what_is_deliberately_absent(floor: Floor) -> None:
     heading = "### " + ", ".join(f"(`{room.strip('()')}`)" if room.startswith("(") else f"`{room}`" for room in floor)
     text = section(PAGE, heading)
