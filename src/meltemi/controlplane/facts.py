@@ -19,10 +19,7 @@ from meltemi.flow import Fact, Put, Remove
 from meltemi.pipeline import Pipeline
 from meltemi.resolve.credentials import Credential
 from meltemi.sources.kubernetes import Batch, Removed
-from meltemi.xds.vault import PREFIX, Vault
-
-# What a gateway asks for to check clients with, beside the credential itself (Istio's suffix).
-CA_SUFFIX = "-cacert"
+from meltemi.xds.vault import Vault
 
 
 class Facts:
@@ -62,40 +59,38 @@ class Facts:
 
     def _removed(self, kind: str, key: tuple[str, str]) -> Iterator[Fact]:
         if kind == "Secret":
-            self._keep(key, None, None)
+            self._keep(key, ())
             yield Remove(self._pipeline.credentials, key)
         elif (table := self._pipeline.facts.get(kind)) is not None:
             yield Remove(table, key)
 
     def _changed(self, kind: str, key: tuple[str, str], resource: Resource) -> Iterator[Fact]:
         if isinstance(resource, Secret):
-            credential = self._credential(key, resource)
-            if credential is not None:
-                yield Put(self._pipeline.credentials, key, credential)
+            yield Put(self._pipeline.credentials, key, self._credential(key, resource))
         elif (table := self._pipeline.facts.get(kind)) is not None:
             yield Put(table, key, resource)
 
-    def _credential(self, key: tuple[str, str], secret: Secret) -> Credential | None:
-        """What may be known of a secret by everyone; the rest goes into the vault. None: it is no credential."""
-        values = {name: value.reveal() for name, value in secret.values.items()}
-        chain, private = values.get("tls.crt") or values.get("cert"), values.get("tls.key") or values.get("key")
-        ca = values.get("ca.crt") or values.get("cacert")
-        if not (chain and private) and not ca:
-            return None
+    def _credential(self, key: tuple[str, str], secret: Secret) -> Credential:
+        """What everyone may know of a secret; the rest goes into the vault."""
         namespace, name = key
-        called = f"{PREFIX}{namespace}/{name}"
+        values = {field: value.reveal() for field, value in secret.values.items()}
         try:
-            pair = secrets.key_pair(called, chain, private) if chain and private else None
-            roots = secrets.roots(f"{called}{CA_SUFFIX}", ca) if ca else None
+            found = secrets.of_kubernetes(namespace, name, values)
         except ValueError as error:
+            self._keep(key, ())
             return Credential(namespace=namespace, name=name, problem=str(error))
-        self._keep(key, pair, roots)
-        versions = ":".join(each.version for each in (pair, roots) if each is not None)
+        self._keep(key, found)
+        own = secrets.name_of(namespace, name)
         return Credential(
-            namespace=namespace, name=name, has_key=pair is not None, has_ca=roots is not None, fingerprint=versions
+            namespace=namespace,
+            name=name,
+            has_key=any(each.name == own for each in found),
+            has_ca=any(each.name != own for each in found),
+            fingerprint=":".join(each.version for each in found),
         )
 
-    def _keep(self, key: tuple[str, str], pair: Finished | None, roots: Finished | None) -> None:
-        called = f"{PREFIX}{key[0]}/{key[1]}"
-        self._vault.put(called, pair)
-        self._vault.put(f"{called}{CA_SUFFIX}", roots)
+    def _keep(self, key: tuple[str, str], found: Iterable[Finished]) -> None:
+        by_name = {each.name: each for each in found}
+        own = secrets.name_of(*key)
+        for name in (own, f"{own}{secrets.CA_SUFFIX}"):
+            self._vault.put(name, by_name.get(name))

@@ -24,10 +24,8 @@ import msgspec
 
 from meltemi.agent.client import AgentClient
 from meltemi.agent.spec import Address
-from meltemi.api import registry
 from meltemi.inject import policy
 from meltemi.kube.client import Client
-from meltemi.kube.reflector import Change, Reflector, What
 from meltemi.kube.resources import CONFIG_MAPS, PODS, SECRETS, Obj, Resource
 from meltemi.local.apiserver.catalogue import Kind
 from meltemi.local.apiserver.server import ApiServer, listen
@@ -35,6 +33,7 @@ from meltemi.local.components import Component
 from meltemi.local.controllers.loop import Controllers
 from meltemi.local.door import Door
 from meltemi.local.exposure import Exposure
+from meltemi.local.following import follow
 from meltemi.local.home import Home
 from meltemi.local.network import MeshNetwork
 from meltemi.local.pod import RunnerSettings
@@ -42,9 +41,9 @@ from meltemi.local.podreports import ApiReports
 from meltemi.local.processes import Processes
 from meltemi.local.proxies import ProxyLauncher, Surroundings
 from meltemi.local.runner import PodRunner
+from meltemi.local.syscalls import MountFlag, mount
 from meltemi.local.watch import Watch
 from meltemi.sources.files import Files, Report
-from meltemi.sources.kubernetes import decode
 
 log = logging.getLogger(__name__)
 
@@ -93,12 +92,14 @@ class Machine:
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
         home, runtime = self._plan.home, self._plan.runtime
+        # In memory, and only inside: nothing of it is left when the sandbox ends.
+        mount("tmpfs", str(runtime), "tmpfs", MountFlag.NOSUID | MountFlag.NODEV, "mode=700")
         network = MeshNetwork()
         stack.callback(network.close)
         api = await self._start_api(stack)
         client = api.client("meltemi-machine")
         await stack.enter_async_context(background(Controllers(api.verbs).run(), "controllers"))
-        exposure = Exposure(client, self._door, network, lambda entry: self._tell("reachable", entry))
+        exposure = Exposure(client, self._door, lambda entry: self._tell("reachable", entry))
         await stack.enter_async_context(background(exposure.run(), "exposure"))
         await self._start_components(stack, network)
         agent = AgentClient(runtime / "agent.sock")
@@ -192,17 +193,6 @@ class Machine:
 def _inject(kind: Kind, obj: Obj, namespace: Obj | None) -> None:
     if kind.id == "pods":
         policy.mark(obj, namespace)
-
-
-async def follow(client: Client, resource: Resource) -> AsyncGenerator[Change[Any], None]:
-    """The changes of a kind, decoded. Objects that do not decode are left out: they were refused when they were written."""
-    kind = registry.find(resource.api_version, resource.kind)
-    assert kind is not None
-    reflector: Reflector[Any] = Reflector(client, resource, lambda raw: decode(kind, raw).resource)
-    async with contextlib.aclosing(reflector.changes()) as changes:
-        async for change in changes:
-            if change.value is not None or change.what in (What.DELETED, What.SYNCED):
-                yield change
 
 
 @contextlib.asynccontextmanager

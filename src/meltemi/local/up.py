@@ -107,6 +107,7 @@ def _foreground(home: Home, options: UpOptions, terminal: Terminal) -> int:
         started=started,
     )
     try:
+        runtime.mkdir(parents=True, exist_ok=True)
         sandbox = enter_sandbox(_machine(plan, terminal, verbose=options.verbose))
         return sandbox.run()
     except SandboxRefusedError as error:

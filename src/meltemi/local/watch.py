@@ -6,13 +6,12 @@ import contextlib
 import time
 from collections.abc import Callable
 
-from meltemi.api import registry
 from meltemi.api.core import Pod
 from meltemi.kube.client import Client
-from meltemi.kube.reflector import Reflector, What
+from meltemi.kube.reflector import What
 from meltemi.kube.resources import PODS, Key
+from meltemi.local.following import follow
 from meltemi.local.news import Trouble
-from meltemi.sources.kubernetes import decode
 
 # Restarts after which a pod that is not ready is called trouble.
 _PATIENCE = 2
@@ -35,10 +34,7 @@ class Watch:
 
     async def run(self) -> None:
         """Follow until cancelled."""
-        kind = registry.find("v1", "Pod")
-        assert kind is not None
-        reflector: Reflector[object] = Reflector(self._client, PODS, lambda raw: decode(kind, raw).resource)
-        async with contextlib.aclosing(reflector.changes()) as changes:
+        async with contextlib.aclosing(follow(self._client, PODS)) as changes:
             async for change in changes:
                 if change.what is What.DELETED:
                     self._pods.pop(change.key, None)
