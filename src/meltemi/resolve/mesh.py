@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import msgspec
@@ -42,7 +43,26 @@ def mesh(*, configs: View[tuple[str, str], MeshConfig]) -> Iterator[Mesh | Probl
             "ALLOW_ANY_DYNAMIC_DNS is taken as ALLOW_ANY: unknown hosts are reached at the address that the client used",
             "declare a ServiceEntry with resolution DYNAMIC_DNS for hosts to be found by their name",
         )
+    if fault := _log_format_fault(ranked[0].spec):
+        yield problems.of(
+            ranked[0],
+            "spec.accessLogFormat",
+            "Invalid",
+            f"{fault}: access logs have the default format",
+            'with accessLogEncoding JSON write an object of texts, such as {"path": "%REQ(:PATH)%"}',
+        )
     yield settings(ranked[0].spec)
+
+
+def _log_format_fault(spec: MeshConfigSpec) -> str:
+    """What is wrong with the format of access logs, or nothing."""
+    if spec.access_log_encoding != "JSON" or not spec.access_log_format:
+        return ""
+    try:
+        fields = json.loads(spec.access_log_format)
+    except ValueError as error:
+        return f"it is not JSON ({error})"
+    return "" if isinstance(fields, dict) else "it is not a JSON object"
 
 
 def settings(spec: MeshConfigSpec) -> Mesh:
@@ -65,7 +85,7 @@ def settings(spec: MeshConfigSpec) -> Mesh:
         "upgrade_to_http2": spec.h2_upgrade_policy == "UPGRADE",
         "dns_refresh_rate": duration(spec.dns_refresh_rate) or None,
         "access_log_file": spec.access_log_file or None,
-        "access_log_format": spec.access_log_format or None,
+        "access_log_format": (not _log_format_fault(spec) and spec.access_log_format) or None,
         "access_log_json": spec.access_log_encoding == "JSON",
         "min_tls_version": _tls_version(spec),
         "path_normalization": _normalization(spec),

@@ -68,3 +68,13 @@ def test_the_oldest_mesh_config_holds_and_the_younger_is_told(resolved: Any) -> 
     resolved.apply(CONFIG.format("first", "{trustDomain: one}") + CONFIG.format("second", "{trustDomain: two}"))
     assert settings(resolved).trust_domain == "one"
     assert resolved.problems()["MeshConfigConflict"].ref.name == "second"
+
+
+def test_a_format_of_json_access_logs_that_is_no_json_is_told_and_not_used(resolved: Any) -> None:
+    resolved.apply("""
+    accessLogFile: /dev/stdout
+    accessLogEncoding: JSON
+    accessLogFormat: "%REQ(:PATH)%"
+    """)
+    assert settings(resolved).access_log_format == ""
+    assert resolved.problems()["Invalid"].path == "spec.accessLogFormat"
