@@ -101,7 +101,7 @@ ACTED_ON: dict[type[Resource], frozenset[str]] = {
 WITHOUT_MEANING_HERE: dict[type[Resource], frozenset[str]] = {
     core.Pod: _under("spec", "containers.image containers.imagePullPolicy containers.resources containers.tty")
     | _under("spec", "nodeName nodeSelector affinity tolerations schedulerName priorityClassName imagePullSecrets")
-    | _under("spec", "topologySpreadConstraints containers.stdin containers.terminationMessagePath dnsPolicy"),
+    | _under("spec", "topologySpreadConstraints containers.stdin containers.terminationMessagePath"),
     core.Service: _under("spec", "sessionAffinityConfig allocateLoadBalancerNodePorts loadBalancerSourceRanges"),
     core.Namespace: _under("spec", "finalizers"),
 }
