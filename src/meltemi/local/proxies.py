@@ -80,7 +80,7 @@ class ProxyLauncher:
         config.write_bytes(encode(spec))
         keep = (Capability.NET_ADMIN, Capability.NET_BIND_SERVICE)
         return SidecarProcess(
-            argv=tuple(envoy_command(self._binary, config, spec, drain_seconds=1)),
+            argv=tuple(envoy_command(self._binary, config, spec)),
             env=proxy_environment(spec),
             ready_check=lambda: self._is_ready(f"http://{pod_ip}:{spec.ports.health}/healthz/ready"),
             name=PROXY,
