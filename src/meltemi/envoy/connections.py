@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
+from meltemi.base.problems import Problem
 from meltemi.envoy import tcp
 from meltemi.envoy.audiences import Applies
 from meltemi.envoy.binding import subnets
@@ -94,6 +95,8 @@ def chains(
     """
     service, port = connections.service, connections.port
     for route in connections.of(applies):
+        if route.match.sni_hosts and not _matchable(route.match.sni_hosts):
+            continue
         policy = connections.policy(route, applies)
         address = only_address if _stays(route, service) else ""
         proxy = tcp.to_targets(route.targets, policy, mesh, only_address=address)
@@ -109,7 +112,7 @@ def _stays(route: TcpRoute, service: Service) -> bool:
 
 
 def _match(match: TcpMatch, service: Service, port: ServicePort, by_name: bool) -> FilterChainMatch:
-    server_names: Sequence[str] = match.sni_hosts
+    server_names: Sequence[str] = _matchable(match.sni_hosts)
     if not server_names and by_name and port.protocol.is_tls and service.host != "*":
         server_names = (service.host,)
     blocks = match.destination_subnets or (subnets(service) if by_name else ())
@@ -118,6 +121,26 @@ def _match(match: TcpMatch, service: Service, port: ServicePort, by_name: bool) 
         transport_protocol="tls" if server_names else "",
         prefix_ranges=[cidr(block) for block in blocks],
     )
+
+
+def _matchable(server_names: Iterable[str]) -> list[str]:
+    """The server names that Envoy can match: whole labels, with `*` for the first of them at most."""
+    return [name for name in server_names if "*" not in name.removeprefix("*.") or name == "*"]
+
+
+def unmatchable(connections: Connections) -> Iterator[Problem]:
+    """A problem for each server name of a route that Envoy cannot match."""
+    for variant in connections.routes.variants if connections.routes else ():
+        for route in dict(variant.ports).get(connections.port.number, ()):
+            for name in route.match.sni_hosts:
+                if not _matchable([name]) and route.source is not None:
+                    yield Problem(
+                        ref=route.source.ref,
+                        path=route.source.path,
+                        message=f"{name!r} cannot be matched: '*' may stand for whole labels at the beginning only",
+                        hint="write the names out, or *.example.org",
+                        code="Unsupported",
+                    )
 
 
 def fits_all(chain: FilterChain) -> bool:
@@ -131,18 +154,36 @@ class Claims:
     def __init__(self) -> None:
         self._taken: dict[tuple[str, str], str] = {}
 
-    def take(self, chain: FilterChain) -> str:
-        """Claim all that a chain matches. Returns the name of the chain that was there before, or nothing."""
-        pairs = list(_pairs(chain.filter_chain_match))
-        for pair in pairs:
-            if pair in self._taken:
-                return self._taken[pair]
-        self._taken.update(dict.fromkeys(pairs, chain.name or "another"))
-        return ""
+    def take(self, chain: FilterChain) -> tuple[FilterChain | None, str]:
+        """Claim what a chain matches, as far as nobody else has it.
+
+        Returns the chain for what it got (None: nothing), and the name of a chain that was there before it, if any.
+        """
+        match = chain.filter_chain_match
+        blocks = [f"{block.address_prefix}/{block.prefix_len.value}" for block in match.prefix_ranges] or [""]
+        wanted = list(match.server_names) or [match.transport_protocol]
+        first = next((self._taken[pair] for pair in _pairs(blocks, wanted) if pair in self._taken), "")
+        if match.server_names:
+            wanted = [name for name in wanted if not any((block, name) in self._taken for block in blocks)]
+        else:
+            blocks = [block for block in blocks if (block, wanted[0]) not in self._taken]
+        self._taken.update(dict.fromkeys(_pairs(blocks, wanted), chain.name or "another"))
+        if not wanted or not blocks:
+            return None, first
+        if not first:
+            return chain, ""
+        rest = FilterChain()
+        rest.CopyFrom(chain)
+        if match.server_names:
+            rest.filter_chain_match.server_names[:] = wanted
+        else:
+            kept = [
+                block for block in match.prefix_ranges if f"{block.address_prefix}/{block.prefix_len.value}" in blocks
+            ]
+            del rest.filter_chain_match.prefix_ranges[:]
+            rest.filter_chain_match.prefix_ranges.extend(kept)
+        return rest, first
 
 
-def _pairs(match: FilterChainMatch) -> Iterable[tuple[str, str]]:
-    blocks = [f"{block.address_prefix}/{block.prefix_len.value}" for block in match.prefix_ranges] or [""]
-    for block in blocks:
-        for name in list(match.server_names) or [match.transport_protocol]:
-            yield block, name
+def _pairs(blocks: Iterable[str], names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    return ((block, name) for block in blocks for name in names)

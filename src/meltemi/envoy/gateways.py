@@ -8,7 +8,7 @@ from outside says about itself in the mesh's headers is believed, and its certif
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 
 import msgspec
@@ -16,7 +16,6 @@ import msgspec
 from meltemi.base.problems import Problem
 from meltemi.envoy import access_logs, authorization, chains, http, metadata, names, peer, routing, server_tls, tcp
 from meltemi.envoy.connections import Claims
-from meltemi.envoy.inbound_chains import Guards
 from meltemi.envoy.resource import Offer, finish, offer
 from meltemi.envoy.values import address, cidr, duration
 from meltemi.flow import View
@@ -37,6 +36,7 @@ from meltemi.protos.envoy.config.route.v3.route_pb2 import RouteConfiguration
 from meltemi.protos.envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
     HttpConnectionManager,
 )
+from meltemi.protos.google.protobuf.any_pb2 import Any
 
 Key = tuple[str, str]  # resource name, view
 Destinations = View[tuple[str, str], Destination]
@@ -49,7 +49,8 @@ class Edge(msgspec.Struct, frozen=True):
     """What all servers of one view share: who the gateway is as a client of the mesh, and who may come in."""
 
     client: Audience
-    guards: Guards
+    rules: Mapping[str, Any]  # for requests, as routes have them
+    guards: tuple[Filter, ...]  # for connections
     policies: tuple[tuple[tuple[str, str], Destination], ...]
     mesh: Mesh
 
@@ -79,13 +80,19 @@ def gateway(
     serving = inbound.get(row.view)
     rules = serving.authorization if serving else Authorization()
     yield from authorization.problems(rules)
-    edge = Edge(_audience(view), Guards.of(rules), _policies(row, destinations), mesh.only())
+    edge = Edge(
+        _audience(view),
+        authorization.for_routes(rules),
+        tuple(authorization.network(rules)),
+        _policies(row, destinations),
+        mesh.only(),
+    )
     rule_sources = [Source(policy.ref) for policy in rules.policies]
     for (bind, port), group in itertools.groupby(row.servers, key=lambda each: (each.bind, each.port)):
         servers = tuple(group)
         for server in servers:
             if server.is_http:
-                made = finish(server.name, routes(server, edge), _sources(server))
+                made = finish(server.name, routes(server, edge), [*_sources(server), *rule_sources])
                 yield (made.name, row.view), offer(made, view=row.view)
         sources = [*(source for server in servers for source in _sources(server, routed=False)), *rule_sources]
         bound = bind or names.WILDCARD
@@ -126,7 +133,8 @@ def _sources(server: GatewayServer, *, routed: bool = True) -> list[Source]:
 def routes(server: GatewayServer, edge: Edge) -> RouteConfiguration:
     """The route configuration of an HTTP server, under the server's name. What it does not know is answered with 404."""
     message = routing.configuration(server.name, [_virtual_host(host, server, edge) for host in server.virtual_hosts])
-    message.request_headers_to_remove.extend(peer.UNTRUSTED_HEADERS)
+    for name, rules in edge.rules.items():
+        message.typed_per_filter_config[name].CopyFrom(rules)
     return message
 
 
@@ -155,8 +163,9 @@ def listener(bind: str, port: int, servers: Iterable[GatewayServer], edge: Edge)
     """
     claims, found = Claims(), list[FilterChain]()
     for server in servers:
-        for chain in server_chains(server, edge):
-            if not claims.take(chain):
+        for wish in server_chains(server, edge):
+            chain, _ = claims.take(wish)
+            if chain is not None:
                 found.append(chain)
     message = Listener(
         name=names.listener(bind, port),
@@ -178,7 +187,7 @@ def server_chains(server: GatewayServer, edge: Edge) -> Iterator[FilterChain]:
     for route in server.tcp_routes:
         if not route.clients.includes(edge.client):
             continue
-        filters = [*edge.guards.network, tcp.to_targets(route.targets, edge.policy(route), edge.mesh)]
+        filters = [*edge.guards, tcp.to_targets(route.targets, edge.policy(route), edge.mesh)]
         chain = _chain(server, route.match.sni_hosts or server.hosts, filters, edge.mesh)
         chain.filter_chain_match.prefix_ranges.extend(map(cidr, route.match.destination_subnets))
         yield chain
@@ -200,7 +209,8 @@ def _chain(server: GatewayServer, hosts: Iterable[str], filters: list[Filter], m
 def _requests(server: GatewayServer, edge: Edge) -> Filter:
     """The connection manager of a server. It stands at the edge: the client's address is that of the connection."""
     filters = http.common_filters(grpc_web=server.protocol is Protocol.GRPC_WEB)
-    filters[authorization.HTTP] = edge.guards.http
+    filters[authorization.HTTP] = authorization.http_filters()
+    filters[peer.REMOVAL] = peer.ignored()
     prefix = f"outbound_{names.listener(server.bind or names.WILDCARD, server.port)};"
     loggers = http.outbound_loggers(edge.mesh)
     manager = http.connection_manager(prefix, http.rds(server.name), filters, loggers, edge.mesh)

@@ -68,8 +68,9 @@ def port_listener(
                 if not applies(_viewers(item)):
                     continue
                 sources += item.sources(applies)
-                for chain in connections.chains(item, applies, settings, by_name=True):
-                    if claims.take(chain):
+                for wish in connections.chains(item, applies, settings, by_name=True):
+                    chain, _ = claims.take(wish)
+                    if chain is None:
                         continue
                     if connections.fits_all(chain):
                         default = chains.taking_all(chain)
@@ -93,8 +94,9 @@ def _conflicts(others: Iterable[Connections], mesh: Mesh) -> Iterator[Problem]:
     """A problem for each service whose connections an older one takes."""
     claims = Claims()
     for item in others:
-        for chain in connections.chains(item, lambda _: True, mesh, by_name=True):
-            winner = claims.take(chain)
+        yield from connections.unmatchable(item)
+        for wish in connections.chains(item, lambda _: True, mesh, by_name=True):
+            _, winner = claims.take(wish)
             if winner and winner != item.service.host:
                 yield Problem(
                     ref=item.service.ref,
@@ -121,6 +123,7 @@ def service_listeners(
         if not has_own_listener(service, port):
             continue
         item = connections.of_port(service, port, tcp_routes, destinations)
+        yield from connections.unmatchable(item)
         for address in _addresses(service, port, endpoints):
             name = names.listener(address, port.number)
             made: list[Variant] = []
@@ -158,8 +161,9 @@ def _own_listener(item: Connections, address: str, applies: Applies, registry_on
     claims, found = Claims(), list[FilterChain]()
     default = chains.unknown_destinations(registry_only, mesh)
     only = address if service.headless else ""
-    for chain in connections.chains(item, applies, mesh, only_address=only):
-        if claims.take(chain):
+    for wish in connections.chains(item, applies, mesh, only_address=only):
+        chain, _ = claims.take(wish)
+        if chain is None:
             continue
         if connections.fits_all(chain):
             default = chains.taking_all(chain)

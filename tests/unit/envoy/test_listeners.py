@@ -2,10 +2,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from meltemi.base.refs import Ref
 from meltemi.envoy import chains, http
 from meltemi.model.clients import ANYONE, Audience, ProxyKind, Visibility
 from meltemi.model.mesh import Mesh
-from meltemi.model.routes import HostTcpRoutes, Target, TcpMatch, TcpRoute, TcpRouteVariant, WeightedTarget
+from meltemi.model.routes import HostTcpRoutes, Source, Target, TcpMatch, TcpRoute, TcpRouteVariant, WeightedTarget
 from meltemi.model.services import Resolution, ServiceEndpoints
 from meltemi.protos import unpack
 from meltemi.protos.envoy.config.listener.v3.listener_components_pb2 import FilterChain
@@ -196,3 +197,30 @@ def test_paths_are_normalized_as_the_mesh_says() -> None:
     assert manager("BASE").normalize_path.value
     assert not manager("NONE").normalize_path.value
     assert manager("MERGE_SLASHES").merge_slashes
+
+
+def tls_routes(host: str, *names: tuple[str, ...]) -> HostTcpRoutes:
+    source = Source(Ref("VirtualService", "default", "v"), "spec.tls[0]")
+    target = (WeightedTarget(Target("default", host, 443)),)
+    routes = tuple(TcpRoute(match=TcpMatch(sni_hosts=each), targets=target, source=source) for each in names)
+    return HostTcpRoutes("default", host, (TcpRouteVariant(ANYONE, ((443, routes),)),))
+
+
+def test_a_server_name_that_is_taken_is_left_out_and_the_others_stay() -> None:
+    secure = service("secure", tls=443)
+    routes = tls_routes(secure.host, ("a.example",), ("a.example", "b.example"))
+    listener = Scene(services=[secure], tcp_routes=[routes]).listeners()["10.96.0.10_443"]
+    assert [list(chain.filter_chain_match.server_names) for chain in listener.filter_chains] == [
+        ["a.example"],
+        ["b.example"],
+    ]
+
+
+def test_a_server_name_that_envoy_cannot_match_is_reported_and_left_out() -> None:
+    secure = service("secure", tls=443)
+    scene = Scene(services=[secure], tcp_routes=[tls_routes(secure.host, ("*-a.example", "*.b.example"))])
+    (chain,) = scene.listeners()["10.96.0.10_443"].filter_chains
+    assert list(chain.filter_chain_match.server_names) == ["*.b.example"]
+    (problem,) = scene.problems()
+    assert problem.path == "spec.tls[0]"
+    assert "*-a.example" in problem.message
