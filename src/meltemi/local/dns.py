@@ -1,258 +1,270 @@
-"""The DNS of one machine's mesh: the names of services and pods, and the way out for all others.
+"""The cluster's names: what each resolves to, after Kubernetes' "DNS-Based Service Discovery" (version 1.1.0).
 
-The names form a `Zone`, made anew whenever services or endpoints change; answering is a pure function of a query and a
-zone. What is outside the zone goes to the resolvers of the machine, through sockets of its own.
-
-Source: the Kubernetes DNS specification (`<service>.<namespace>.svc.<domain>`, headless records, SRV), RFC 1035, 2308.
+`NameTable` is plain data: services with their addresses and endpoints, and other hosts that the mesh knows. `Resolver`
+answers a query from it and from nothing else. A name of the cluster's domain is answered with authority: records, an
+empty answer (the name exists, but not this type) or NXDOMAIN; for any other name there is no answer here, and the server
+asks the machine's own resolvers.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from ipaddress import IPv4Address
-from pathlib import Path
-from typing import cast
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import IPv4Address, IPv4Network, ip_address
 
 import msgspec
-from dnslib import AAAA, CNAME, QTYPE, RCODE, RR, SOA, SRV, A, DNSRecord
-from dnslib.dns import DNSError
+from dnslib import AAAA, CNAME, PTR, QTYPE, RCODE, RR, SOA, SRV, TXT, A, DNSHeader, DNSRecord
 
-from meltemi.api.core import EndpointSlice, Service
-from meltemi.api.networking import ServiceEntry
-from meltemi.base.hosts import is_address
-
-PORT = 53
 _TTL = 5
-_LONGEST_UDP = 1232
-_UPSTREAM_SECONDS = 3.0
-_MOST_CNAMES = 8
+_VERSION = "1.1.0"
+_SMALLEST_PACKET = 512
+_LARGEST_PACKET = 1232
+_REMEMBERED = 4096
 
 
-class Zone(msgspec.Struct, frozen=True):
-    """The names of a mesh, in lower case and without a final dot. `domain` is what the mesh alone answers for."""
+class NamedPort(msgspec.Struct, frozen=True, order=True):
+    """A port of a service, with its protocol in lower case."""
 
+    name: str
+    protocol: str
+    port: int
+
+
+class NamedEndpoint(msgspec.Struct, frozen=True, order=True):
+    """An endpoint of a headless service. Without a host name it has one made of its address."""
+
+    ip: str
+    hostname: str = ""
+
+
+class NamedService(msgspec.Struct, frozen=True):
+    """A service: with addresses, or headless with endpoints that are ready, or an alias of another name."""
+
+    name: str
+    namespace: str
+    addresses: tuple[str, ...] = ()
+    endpoints: tuple[NamedEndpoint, ...] = ()
+    ports: tuple[NamedPort, ...] = ()
+    external_name: str = ""
+
+
+class NameTable(msgspec.Struct, frozen=True):
+    """All names that are known. `hosts` are names outside the cluster's domain, with their addresses."""
+
+    services: tuple[NamedService, ...] = ()
+    hosts: Mapping[str, tuple[str, ...]] = {}
     domain: str = "cluster.local"
-    addresses: Mapping[str, tuple[str, ...]] = {}
-    aliases: Mapping[str, str] = {}
-    servers: Mapping[str, tuple[tuple[int, str], ...]] = {}  # SRV: port and target
-
-    def has_below(self, name: str) -> bool:
-        """Whether the name is the mesh's own to answer for."""
-        return name == self.domain or name.endswith(f".{self.domain}")
 
 
-def zone_of(
-    services: Iterable[Service],
-    slices: Iterable[EndpointSlice],
-    entries: Iterable[ServiceEntry] = (),
-    domain: str = "cluster.local",
-) -> Zone:
-    """The zone of these services. ServiceEntries are answered with the addresses that they were given."""
-    addresses: dict[str, tuple[str, ...]] = {}
-    aliases: dict[str, str] = {}
-    servers: dict[str, tuple[tuple[int, str], ...]] = {}
-    by_service: dict[tuple[str, str], list[EndpointSlice]] = {}
-    for each in slices:
-        by_service.setdefault((each.namespace, each.service_name), []).append(each)
-    for service in services:
-        name = f"{service.name}.{service.namespace}.svc.{domain}"
-        if service.spec.external_name:
-            aliases[name] = service.spec.external_name.rstrip(".").lower()
-        elif service.spec.headless:
-            addresses |= _headless(name, by_service.get((service.namespace, service.name), ()))
-        elif service.spec.cluster_ip:
-            addresses[name] = (service.spec.cluster_ip,)
-        for port in service.spec.ports:
-            if port.name:
-                servers[f"_{port.name}._{port.protocol.lower()}.{name}"] = ((port.port, name),)
-    for entry in entries:
-        own = tuple(address for address in entry.spec.addresses if is_address(address))
-        for host in entry.spec.hosts:
-            if own and not host.startswith("*"):
-                addresses.setdefault(host.lower(), own)
-    return Zone(domain, addresses, aliases, servers)
+class Resolver:
+    """Answers from a table. Replace the table with `update`; nothing else changes an answer."""
 
+    def __init__(self, table: NameTable | None = None) -> None:
+        self._index = _Index(table or NameTable())
+        self._remembered: dict[bytes, bytes | None] = {}
 
-def _headless(name: str, slices: Iterable[EndpointSlice]) -> dict[str, tuple[str, ...]]:
-    """The addresses of a headless service: all that are ready under its own name, and each under its host name."""
-    ready: dict[str, None] = {}
-    found: dict[str, tuple[str, ...]] = {}
-    for each in slices:
-        for endpoint in each.endpoints:
-            if endpoint.conditions is not None and endpoint.conditions.ready is False:
-                continue
-            ready.update(dict.fromkeys(endpoint.addresses))
-            if endpoint.hostname:
-                found[f"{endpoint.hostname}.{name}"] = tuple(endpoint.addresses)
-    return {**found, name: tuple(ready)}
+    def __repr__(self) -> str:
+        return f"<Resolver: {len(self._index.records)} names>"
 
+    def update(self, table: NameTable) -> None:
+        """The names are these from now on."""
+        self._index = _Index(table)
+        self._remembered.clear()
 
-def answer(packet: bytes, zone: Zone) -> bytes | None:
-    """The answer to a query, or None if it is not the zone's to answer. Raises ValueError for what is no query."""
-    try:
-        query = DNSRecord.parse(packet)
-    except (DNSError, IndexError, UnicodeDecodeError) as error:
-        raise ValueError(f"not a DNS query: {error}") from error
-    if query.header.qr or not query.questions:
-        raise ValueError("not a DNS query")
-    question = query.questions[0]
-    name = str(question.qname).rstrip(".").lower()
-    reply = query.reply(ra=1, aa=1)
-    known = _fill(reply, name, QTYPE.get(question.qtype), zone)
-    if not known and not zone.has_below(name):
-        return None
-    if not known:
-        reply.header.rcode = RCODE.NXDOMAIN
-    if not reply.rr:
-        reply.add_auth(_start_of_authority(zone))
-    return bytes(reply.pack())
+    def answer(self, query: bytes, *, over_tcp: bool = False) -> bytes | None:
+        """The answer to a query, or None for a name that others know (or a packet that is no query).
 
+        Over UDP it is cut to what the client can take, and says so (TC).
+        """
+        key = query[2:] + bytes([over_tcp])
+        if key in self._remembered:
+            known = self._remembered[key]
+            return None if known is None else query[:2] + known[2:]
+        answer = self._answer(query, over_tcp)
+        if len(self._remembered) >= _REMEMBERED:
+            self._remembered.clear()
+        self._remembered[key] = answer
+        return answer
 
-def _fill(reply: DNSRecord, name: str, kind: str, zone: Zone) -> bool:
-    """Put in the records of a name; tells whether the name exists. Another kind of record of it: no data, but no error."""
-    for _ in range(_MOST_CNAMES):
-        alias = zone.aliases.get(name)
-        if alias is None:
-            break
-        reply.add_answer(RR(name, QTYPE.CNAME, ttl=_TTL, rdata=CNAME(alias)))
-        name = alias
-    if name in zone.servers:
-        if kind in ("SRV", "ANY"):
-            for port, target in zone.servers[name]:
-                reply.add_answer(RR(name, QTYPE.SRV, ttl=_TTL, rdata=SRV(0, 100, port, target)))
-        return True
-    found = zone.addresses.get(name)
-    if found is None:
-        return bool(reply.rr) or any(_is_above(name, other) for other in zone.addresses)
-    for address in found:
-        if ":" in address and kind in ("AAAA", "ANY"):
-            reply.add_answer(RR(name, QTYPE.AAAA, ttl=_TTL, rdata=AAAA(address)))
-        elif ":" not in address and kind in ("A", "ANY"):
-            reply.add_answer(RR(name, QTYPE.A, ttl=_TTL, rdata=A(address)))
-    return True
+    def chase(self, answer: bytes) -> bytes | None:
+        """The query to put to others for an answer that is only an alias of a name outside; None if it is not."""
+        told = DNSRecord.parse(answer)
+        if len(told.rr) != 1 or told.rr[0].rtype != QTYPE.CNAME or told.q.qtype not in (QTYPE.A, QTYPE.AAAA):
+            return None
+        target = str(told.rr[0].rdata)
+        if self._index.look_up(target.rstrip(".").lower(), QTYPE[told.q.qtype]) is not None:
+            return None
+        return bytes(DNSRecord.question(target, QTYPE[told.q.qtype]).pack())
 
-
-def _is_above(name: str, other: str) -> bool:
-    return other.endswith(f".{name}")
-
-
-def _start_of_authority(zone: Zone) -> RR:
-    times = (1, 7200, 1800, 86400, _TTL)
-    server = f"ns.dns.{zone.domain}"
-    return RR(zone.domain, QTYPE.SOA, ttl=_TTL, rdata=SOA(server, f"hostmaster.{zone.domain}", times))
-
-
-def failure(packet: bytes) -> bytes:
-    """The answer SERVFAIL to a query that nobody can answer. Raises ValueError for what is no query."""
-    try:
-        reply = DNSRecord.parse(packet).reply(ra=1)
-    except (DNSError, IndexError, UnicodeDecodeError) as error:
-        raise ValueError(f"not a DNS query: {error}") from error
-    reply.header.rcode = RCODE.SERVFAIL
-    return bytes(reply.pack())
-
-
-def shortened(packet: bytes) -> bytes:
-    """An answer that fits into a datagram: one that is too long is cut, and says so, so that TCP is tried."""
-    if len(packet) <= _LONGEST_UDP:
-        return packet
-    return bytes(DNSRecord.parse(packet).truncate().pack())
-
-
-def resolvers(path: Path = Path("/etc/resolv.conf")) -> tuple[IPv4Address, ...]:
-    """The IPv4 name servers that the machine uses."""
-    found = []
-    with contextlib.suppress(OSError):
-        for line in path.read_text().splitlines():
-            words = line.split()
-            if len(words) > 1 and words[0] == "nameserver":
-                with contextlib.suppress(ValueError):
-                    found.append(IPv4Address(words[1]))
-    return tuple(found)
-
-
-Dial = Callable[[str, IPv4Address, int], socket.socket]
-"""Opens a socket of the machine outside: "tcp" or "udp", address and port."""
-
-
-class DnsServer:
-    """Answers on UDP and TCP sockets. `zone` is asked for each query."""
-
-    def __init__(self, zone: Callable[[], Zone], upstream: Sequence[IPv4Address], dial: Dial) -> None:
-        self._zone = zone
-        self._upstream = tuple(upstream)
-        self._dial = dial
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def run(self, datagrams: socket.socket, connections: socket.socket) -> None:
-        """Serve until cancelled. The sockets are bound; they are closed at the end."""
-        loop = asyncio.get_running_loop()
-        server = await asyncio.start_server(self._serve, sock=connections)
-        transport, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self), sock=datagrams)
+    def _answer(self, query: bytes, over_tcp: bool) -> bytes | None:
         try:
-            await asyncio.Event().wait()
-        finally:
-            server.close()
-            transport.close()
-
-    def take(self, packet: bytes, answer_to: Callable[[bytes], None]) -> None:
-        """A query came in a datagram: answer it when the answer is there."""
-        task = asyncio.ensure_future(self._answer(packet, answer_to))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _answer(self, packet: bytes, answer_to: Callable[[bytes], None]) -> None:
-        with contextlib.suppress(ValueError, OSError):
-            answer_to(shortened(await self.resolve(packet)))
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ValueError, OSError, asyncio.IncompleteReadError):
-            while True:
-                length = int.from_bytes(await reader.readexactly(2))
-                reply = await self.resolve(await reader.readexactly(length))
-                writer.write(len(reply).to_bytes(2) + reply)
-                await writer.drain()
-        writer.close()
-
-    async def resolve(self, packet: bytes) -> bytes:
-        """The answer to a query: the zone's, a resolver's of the machine, or SERVFAIL. Raises ValueError for garbage."""
-        reply = answer(packet, self._zone())
-        if reply is not None:
-            return reply
-        for server in self._upstream:
-            with contextlib.suppress(OSError, TimeoutError):
-                return await self._ask(server, packet)
-        return failure(packet)
-
-    async def _ask(self, server: IPv4Address, packet: bytes) -> bytes:
-        loop = asyncio.get_running_loop()
-        with self._dial("udp", server, PORT) as upstream:
-            async with asyncio.timeout(_UPSTREAM_SECONDS):
-                await loop.sock_sendall(upstream, packet)
-                while True:
-                    reply = await loop.sock_recv(upstream, 4096)
-                    if reply[:2] == packet[:2]:
-                        return reply
+            asked = DNSRecord.parse(query)
+        except Exception:  # dnslib raises what it likes for a packet that is none.
+            return None
+        if asked.header.qr or len(asked.questions) != 1:
+            return None
+        name = str(asked.q.qname).rstrip(".").lower()
+        outcome = self._index.look_up(name, QTYPE.get(asked.q.qtype, ""))
+        if outcome is None:
+            return None
+        reply = asked.reply(ra=1, aa=1)
+        reply.header.rcode = RCODE.NXDOMAIN if outcome.is_unknown else RCODE.NOERROR
+        for record in outcome.answers:
+            reply.add_answer(record)
+        for record in outcome.additional:
+            reply.add_ar(record)
+        if not outcome.answers:
+            reply.add_auth(self._index.authority())
+        packed = bytes(reply.pack())
+        return packed if over_tcp or len(packed) <= _room(asked) else bytes(reply.truncate().pack())
 
 
-class _Datagrams(asyncio.DatagramProtocol):
-    """The UDP side of a server."""
+class _Outcome(msgspec.Struct, frozen=True):
+    """What was found: records; or none and the name exists, or does not."""
 
-    def __init__(self, server: DnsServer) -> None:
-        self._server = server
-        self._transport: asyncio.DatagramTransport | None = None
+    answers: tuple[RR, ...] = ()
+    additional: tuple[RR, ...] = ()
+    is_unknown: bool = False
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The socket is served."""
-        self._transport = cast("asyncio.DatagramTransport", transport)
 
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        """One query."""
-        self._server.take(data, lambda reply: self._send(reply, addr))
+class _Index:
+    """The table by full name, in lower case and without the last dot."""
 
-    def _send(self, reply: bytes, client: tuple[str, int]) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.sendto(reply, client)
+    def __init__(self, table: NameTable) -> None:
+        self._zone = table.domain.lower()
+        self.records: dict[str, list[RR]] = {}
+        self._targets: dict[str, list[RR]] = {}
+        self._nodes: set[str] = set()
+        for service in table.services:
+            self._add_service(service)
+        for host, addresses in table.hosts.items():
+            self._add(host.lower(), (_address(host, ip) for ip in addresses))
+        self._add(
+            f"dns-version.{self._zone}", [RR(f"dns-version.{self._zone}", QTYPE.TXT, rdata=TXT(_VERSION), ttl=_TTL)]
+        )
+        self._nodes.update((f"svc.{self._zone}", f"pod.{self._zone}"))
+
+    def look_up(self, name: str, kind: str) -> _Outcome | None:
+        """What is known about a name; None if the name is not of this table's making."""
+        records = self.records.get(name)
+        if records is None:
+            records = list(self._pod_by_address(name))
+        if not records:
+            if name == self._zone or name in self._nodes or name in self.records:
+                return _Outcome()
+            return _Outcome(is_unknown=True) if self._is_ours(name) else None
+        alias = [record for record in records if record.rtype == QTYPE.CNAME]
+        if alias and kind in ("A", "AAAA", "CNAME"):
+            target = self.records.get(str(alias[0].rdata).rstrip(".").lower(), [])
+            return _Outcome((*alias, *(record for record in target if QTYPE.get(record.rtype) == kind)))
+        found = tuple(record for record in records if kind == "ANY" or QTYPE.get(record.rtype) == kind)
+        additional: list[RR] = []
+        for record in found:
+            if record.rtype == QTYPE.SRV:
+                additional += self.records.get(str(record.rdata.target).rstrip("."), [])
+        glue = {str(record): record for record in additional if record.rtype in (QTYPE.A, QTYPE.AAAA)}
+        return _Outcome(found, tuple(glue.values()))
+
+    def authority(self) -> RR:
+        """The zone's SOA record, whose minimum says for how long a "no" is good."""
+        times = (1, 7200, 1800, 86400, _TTL)
+        return RR(self._zone, QTYPE.SOA, rdata=SOA(f"ns.dns.{self._zone}", f"hostmaster.{self._zone}", times), ttl=_TTL)
+
+    def _is_ours(self, name: str) -> bool:
+        if name.endswith(f".{self._zone}"):
+            return True
+        address = _reversed(name)
+        return address is not None and any(address in network for network in _OUR_NETWORKS)
+
+    def _add(self, name: str, records: Iterable[RR]) -> None:
+        self.records.setdefault(name, []).extend(records)
+        parent = name.partition(".")[2]
+        while parent.endswith(f".{self._zone}"):
+            self._nodes.add(parent)
+            parent = parent.partition(".")[2]
+
+    def _add_service(self, service: NamedService) -> None:
+        name = f"{service.name}.{service.namespace}.svc.{self._zone}".lower()
+        if service.external_name:
+            target = service.external_name.rstrip(".")
+            self._add(name, [RR(name, QTYPE.CNAME, rdata=CNAME(target), ttl=_TTL)])
+            return
+        targets = [name]
+        self._add(name, (_address(name, ip) for ip in service.addresses))
+        for ip in service.addresses:
+            self._add_pointer(ip, name)
+        if not service.addresses:
+            targets = []
+            for endpoint in service.endpoints:
+                self._add(name, [_address(name, endpoint.ip)])
+                label = endpoint.hostname.lower() or endpoint.ip.replace(".", "-")
+                targets.append(f"{label}.{name}")
+                self._add(targets[-1], [_address(targets[-1], endpoint.ip)])
+                if endpoint.hostname:
+                    self._add_pointer(endpoint.ip, targets[-1])
+        for port in service.ports:
+            if port.name:
+                at = f"_{port.name}._{port.protocol}.{name}".lower()
+                self._add(at, (_service(at, target, port.port) for target in targets))
+                self._add(name, (_service(name, target, port.port) for target in targets))
+
+    def _add_pointer(self, ip: str, name: str) -> None:
+        at = ip_address(ip).reverse_pointer
+        self._add(at, [RR(at, QTYPE.PTR, rdata=PTR(name), ttl=_TTL)])
+
+    def _pod_by_address(self, name: str) -> Iterator[RR]:
+        """`10-244-1-7.<namespace>.pod.<zone>` stands for the address in it."""
+        labels = name.removesuffix(f".pod.{self._zone}").split(".")
+        if not name.endswith(f".pod.{self._zone}") or len(labels) != 2:
+            return
+        try:
+            yield _address(name, str(IPv4Address(labels[0].replace("-", "."))))
+        except ValueError:
+            return
+
+
+_OUR_NETWORKS = (IPv4Network("10.244.0.0/16"), IPv4Network("10.96.0.0/16"))
+
+
+def _reversed(name: str) -> IPv4Address | None:
+    labels = name.removesuffix(".in-addr.arpa").split(".")
+    if not name.endswith(".in-addr.arpa") or len(labels) != 4:
+        return None
+    try:
+        return IPv4Address(".".join(reversed(labels)))
+    except ValueError:
+        return None
+
+
+def _address(name: str, ip: str) -> RR:
+    if ip_address(ip).version == 6:
+        return RR(name, QTYPE.AAAA, rdata=AAAA(ip), ttl=_TTL)
+    return RR(name, QTYPE.A, rdata=A(ip), ttl=_TTL)
+
+
+def _service(name: str, target: str, port: int) -> RR:
+    return RR(name, QTYPE.SRV, rdata=SRV(0, 100, port, target), ttl=_TTL)
+
+
+def _room(asked: DNSRecord) -> int:
+    """How large an answer over UDP may be: what the client says (EDNS, RFC 6891), within reason."""
+    offered = [record.edns_len for record in asked.ar if record.rtype == QTYPE.OPT]
+    return min(max(offered[0], _SMALLEST_PACKET), _LARGEST_PACKET) if offered else _SMALLEST_PACKET
+
+
+def completed(answer: bytes, others: bytes) -> bytes:
+    """An answer that is an alias, with what others say of the name that it stands for."""
+    told = DNSRecord.parse(answer)
+    told.auth = []
+    for record in DNSRecord.parse(others).rr:
+        told.add_answer(record)
+    return bytes(told.pack())
+
+
+def failure(query: bytes) -> bytes | None:
+    """SERVFAIL for a query that nobody could answer, or None for a packet that is no query."""
+    try:
+        asked = DNSRecord.parse(query)
+    except Exception:  # dnslib raises what it likes for a packet that is none.
+        return None
+    header = DNSHeader(id=asked.header.id, qr=1, ra=1, rd=asked.header.rd, rcode=RCODE.SERVFAIL)
+    return bytes(DNSRecord(header, q=asked.q).pack())

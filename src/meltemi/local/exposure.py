@@ -5,7 +5,7 @@
     LoadBalancer      a forwarder on 127.0.0.1 of the machine; which port, the service's status says
 
 A service's port becomes the machine's port if an ordinary user may have it, else 8000 more (80 is 8080, 443 is 8443), else
-any that is free.
+any that is free. All of it follows from services and endpoints, and is made anew when they change.
 """
 
 from __future__ import annotations
@@ -14,22 +14,23 @@ import asyncio
 import contextlib
 import errno
 import logging
-import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from meltemi.api.core import EndpointSlice, Service
 from meltemi.api.core.services import ServicePort
 from meltemi.api.networking import ServiceEntry
 from meltemi.api.registry import kind_of
+from meltemi.base.hosts import is_address
 from meltemi.kube.client import Client
 from meltemi.kube.errors import ApiError
 from meltemi.kube.reflector import What
 from meltemi.kube.resources import ENDPOINT_SLICES, SERVICES, Key, Resource
-from meltemi.local.dns import PORT, DnsServer, Zone, resolvers, zone_of
+from meltemi.local.dns import NamedEndpoint, NamedPort, NamedService, NameTable, Resolver
+from meltemi.local.dns_server import DnsServer, Upstream, host_resolvers
 from meltemi.local.door import Door
 from meltemi.local.following import follow
-from meltemi.local.forward import Forwarder, Target
+from meltemi.local.forward import Address, Forwarder, ForwardTable, listen_here
 from meltemi.local.news import Reachable
 from meltemi.sources.kubernetes import resource_of
 
@@ -39,7 +40,7 @@ DNS_ADDRESS = "10.96.0.10"
 _UNPRIVILEGED = 1024
 _SHIFT = 8000
 
-Place = tuple[Key, int, str]  # service, port number, and "inside" or "outside"
+Outside = tuple[Key, int]  # a service and the number of one of its ports
 
 
 class Exposure:
@@ -50,25 +51,25 @@ class Exposure:
         self._door = door
         self._tell = tell
         self._objects: dict[str, dict[Key, Any]] = {}
-        self._forwarders: dict[Place, Forwarder] = {}
-        self._addresses: dict[Place, Target] = {}
-        self._zone = Zone()
+        self._resolver = Resolver()
+        self._inside = ForwardTable(listen_here)
+        self._outside: dict[Outside, tuple[int, Forwarder]] = {}
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
         """Work until cancelled."""
-        datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        datagrams.bind((DNS_ADDRESS, PORT))
-        server = DnsServer(lambda: self._zone, resolvers(), self._door.dial)
+        server = DnsServer(self._resolver, Upstream(host_resolvers(), self._door.dial))
+        await server.start(DNS_ADDRESS)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(server.run(datagrams, _listen(DNS_ADDRESS, PORT)))
                 for resource in (SERVICES, ENDPOINT_SLICES, resource_of(kind_of(ServiceEntry))):
                     group.create_task(self._follow(resource))
                 group.create_task(self._keep())
         finally:
-            for forwarder in self._forwarders.values():
-                await forwarder.stop()
+            self._inside.close()
+            for _, forwarder in self._outside.values():
+                forwarder.close()
+            await server.aclose()
 
     async def _follow(self, resource: Resource) -> None:
         known = self._objects.setdefault(resource.kind, {})
@@ -84,108 +85,124 @@ class Exposure:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            services = self._services()
-            slices = list(self._objects.get("EndpointSlice", {}).values())
-            self._zone = zone_of(services.values(), slices, self._objects.get("ServiceEntry", {}).values())
-            wanted = {place: service for service in services.values() for place in _places(service)}
-            for place in [place for place in self._forwarders if not self._is_wanted(place, wanted)]:
-                await self._forwarders.pop(place).stop()
-                del self._addresses[place]
-            for place, service in wanted.items():
-                if place not in self._forwarders:
-                    await self._open(place, service)
+            services: dict[Key, Service] = self._objects.get("Service", {})
+            slices = slices_by_service(list(self._objects.get("EndpointSlice", {}).values()))
+            entries = list(self._objects.get("ServiceEntry", {}).values())
+            self._resolver.update(name_table(services, slices, entries))
+            refused = self._inside.update(inside(services, slices))
+            for address, error in refused.items():
+                _log.warning("%s cannot be served: %s", address, error)
+            await self._keep_outside(services, slices)
 
-    def _services(self) -> dict[Key, Service]:
-        return self._objects.get("Service", {})
-
-    def _is_wanted(self, place: Place, wanted: dict[Place, Service]) -> bool:
-        service = wanted.get(place)
-        return service is not None and (place[2] == "outside" or self._addresses[place][0] == service.spec.cluster_ip)
-
-    async def _open(self, place: Place, service: Service) -> None:
-        key, number, where = place
-        try:
-            if where == "inside":
-                listener = _listen(service.spec.cluster_ip, number)
+    async def _keep_outside(self, services: Mapping[Key, Service], slices: Slices) -> None:
+        wanted: dict[Outside, ServicePort] = {
+            (key, port.port): port
+            for key, service in services.items()
+            if service.spec.type == "LoadBalancer"
+            for port in tcp_ports(service)
+        }
+        for place in [place for place in self._outside if place not in wanted]:
+            self._outside.pop(place)[1].close()
+        for place, port in wanted.items():
+            endpoints = tuple(targets(port, slices.get(place[0], ())))
+            if place in self._outside:
+                self._outside[place][1].endpoints = endpoints
             else:
-                listener = self._listen_outside(service, number)
-        except OSError as error:
-            _log.warning("port %d of %s cannot be served: %s", number, key, error)
-            return
-        forwarder = Forwarder(listener, lambda: self._targets(key, number))
-        await forwarder.start()
-        self._forwarders[place] = forwarder
-        self._addresses[place] = listener.getsockname()[:2]
-        if where == "outside":
-            await self._tell_reachable(service, number)
+                await self._open_outside(place, services[place[0]], port, endpoints)
 
-    def _listen_outside(self, service: Service, number: int) -> socket.socket:
-        port = _port(service, number)
-        asked = (port.node_port if port else 0) or number
-        candidates = dict.fromkeys(each for each in (asked, number + _SHIFT, 0) if each == 0 or each >= _UNPRIVILEGED)
-        for candidate in candidates:
+    async def _open_outside(
+        self, place: Outside, service: Service, port: ServicePort, endpoints: Sequence[Address]
+    ) -> None:
+        """Open a port of the machine, write it into the service's status, and tell the person at the terminal."""
+        candidates = dict.fromkeys((port.node_port or port.port, port.port + _SHIFT, 0))
+        for candidate in (each for each in candidates if each == 0 or each >= _UNPRIVILEGED):
             try:
-                return self._door.listen(candidate)
+                listener = self._door.listen(candidate)
             except OSError as error:
-                if error.errno not in (errno.EADDRINUSE, errno.EACCES) or candidate == 0:
-                    raise
-        raise OSError(errno.EADDRINUSE, "no port is free")
-
-    async def _tell_reachable(self, service: Service, number: int) -> None:
-        """Write the machine's ports into the service's status, and tell the person at the terminal."""
-        key = Key(service.namespace, service.name)
+                if error.errno in (errno.EADDRINUSE, errno.EACCES) and candidate:
+                    continue
+                _log.warning("port %d of %s cannot be reached from outside: %s", port.port, place[0], error)
+                return
+            break
+        host_port = listener.getsockname()[1]
+        self._outside[place] = (host_port, Forwarder(listener, endpoints))
+        key = place[0]
         ports = [
-            {"port": address[1], "protocol": "TCP"}
-            for (owner, _, where), address in sorted(self._addresses.items())
-            if owner == key and where == "outside"
+            {"port": number, "protocol": "TCP"}
+            for (owner, _), (number, _) in sorted(self._outside.items())
+            if owner == key
         ]
         status = {"status": {"loadBalancer": {"ingress": [{"ip": "127.0.0.1", "ports": ports}]}}}
         try:
             await self._client.patch(SERVICES, service.name, status, namespace=service.namespace, subresource="status")
         except ApiError as error:
             _log.warning("the status of %s was not written: %s", key, error)
-        port = _port(service, number)
-        name = port.name if port else ""
-        is_http = name.partition("-")[0] in ("http", "http2", "") and number != 443
-        self._tell(Reachable(str(key), name, self._addresses[(key, number, "outside")][1], is_http))
-
-    def _targets(self, key: Key, number: int) -> list[Target]:
-        """The ready endpoints behind a port of a service."""
-        service = self._services().get(key)
-        port = _port(service, number) if service else None
-        if port is None:
-            return []
-        found: list[Target] = []
-        slices: list[EndpointSlice] = list(self._objects.get("EndpointSlice", {}).values())
-        for each in slices:
-            if (each.namespace, each.service_name) != (key.namespace, key.name):
-                continue
-            numbers = [own.port for own in each.ports if own.name == port.name and own.port]
-            ready = [one for one in each.endpoints if one.conditions is None or one.conditions.ready is not False]
-            found += [(address, target) for one in ready for address in one.addresses for target in numbers]
-        return found
+        is_http = port.name.partition("-")[0] in ("http", "http2") or port.app_protocol == "http"
+        self._tell(Reachable(str(key), port.name, host_port, is_http))
 
 
-def _places(service: Service) -> list[Place]:
-    """Where a service is to be reached."""
-    key = Key(service.namespace, service.name)
-    ports = [port.port for port in service.spec.ports if port.protocol in ("", "TCP")]
-    places: list[Place] = []
-    if service.spec.cluster_ip and not service.spec.headless:
-        places += [(key, port, "inside") for port in ports]
-    if service.spec.type == "LoadBalancer":
-        places += [(key, port, "outside") for port in ports]
-    return places
+Slices = Mapping[Key, Sequence[EndpointSlice]]
 
 
-def _port(service: Service, number: int) -> ServicePort | None:
-    return next((port for port in service.spec.ports if port.port == number), None)
+def slices_by_service(slices: Sequence[EndpointSlice]) -> Slices:
+    """EndpointSlices by the service that they belong to."""
+    found: dict[Key, list[EndpointSlice]] = {}
+    for each in slices:
+        found.setdefault(Key(each.namespace, each.service_name), []).append(each)
+    return found
 
 
-def _listen(address: str, port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((address, port))
-    listener.listen(256)
-    listener.setblocking(False)
-    return listener
+def tcp_ports(service: Service) -> list[ServicePort]:
+    """The ports of a service that carry TCP."""
+    return [port for port in service.spec.ports if port.protocol in ("", "TCP")]
+
+
+def targets(port: ServicePort, slices: Sequence[EndpointSlice]) -> Iterator[Address]:
+    """The endpoints behind a port that are ready."""
+    for each in slices:
+        numbers = [own.port for own in each.ports if own.name == port.name and own.port]
+        for endpoint in each.endpoints:
+            if endpoint.conditions is None or endpoint.conditions.ready is not False:
+                yield from (Address(ip, number) for ip in endpoint.addresses for number in numbers)
+
+
+def inside(services: Mapping[Key, Service], slices: Slices) -> dict[Address, tuple[Address, ...]]:
+    """The virtual addresses of services, and the endpoints behind each."""
+    return {
+        Address(service.spec.cluster_ip, port.port): tuple(targets(port, slices.get(key, ())))
+        for key, service in services.items()
+        if service.spec.cluster_ip and not service.spec.headless
+        for port in tcp_ports(service)
+    }
+
+
+def name_table(services: Mapping[Key, Service], slices: Slices, entries: Sequence[ServiceEntry]) -> NameTable:
+    """The names of services, and those of ServiceEntries that were given addresses."""
+    hosts: dict[str, tuple[str, ...]] = {}
+    for entry in entries:
+        own = tuple(address for address in entry.spec.addresses if is_address(address))
+        if own:
+            hosts |= {host.lower(): own for host in entry.spec.hosts if not host.startswith("*")}
+    named = tuple(_named(service, slices.get(key, ())) for key, service in services.items())
+    return NameTable(named, hosts)
+
+
+def _named(service: Service, slices: Sequence[EndpointSlice]) -> NamedService:
+    spec = service.spec
+    endpoints: tuple[NamedEndpoint, ...] = ()
+    if spec.headless:
+        endpoints = tuple(
+            NamedEndpoint(ip, endpoint.hostname)
+            for each in slices
+            for endpoint in each.endpoints
+            if endpoint.conditions is None or endpoint.conditions.ready is not False
+            for ip in endpoint.addresses
+        )
+    return NamedService(
+        name=service.name,
+        namespace=service.namespace,
+        addresses=(spec.cluster_ip,) if spec.cluster_ip and not spec.headless else (),
+        endpoints=endpoints,
+        ports=tuple(NamedPort(port.name, (port.protocol or "TCP").lower(), port.port) for port in spec.ports),
+        external_name=spec.external_name,
+    )
