@@ -16,7 +16,7 @@ import msgspec
 
 from meltemi.base.problems import Problem
 from meltemi.envoy import balancing, metadata, names, pools, tls
-from meltemi.envoy.endpoints import assignment, find_subset, labelled
+from meltemi.envoy.endpoints import assignment, find_subset, labelled, subset_names
 from meltemi.envoy.resource import CLUSTER, Offer, Resource, Seen, Variant, finish
 from meltemi.envoy.values import ads, duration, extension, percent, transport_socket
 from meltemi.flow import View
@@ -109,7 +109,7 @@ def clusters(
     identities = service.identities or (known.identities if known else ())
     resolved = None if service.resolution is Resolution.ENDPOINTS else endpoints.get(service.key)
     seen = (Seen(service.namespace, service.host, service.visibility),)
-    subsets = sorted({subset.name for variant in variants for subset in variant.subsets})
+    subsets = subset_names(variants)
     for port in service.ports:
         at_port = resolved.of(port.number) if resolved else ()
         for subset in ("", *subsets):

@@ -18,7 +18,7 @@ from meltemi.model.clients import Locality
 from meltemi.model.mesh import Mesh
 from meltemi.model.routes import Source
 from meltemi.model.services import Endpoint, Health, Resolution, Service, ServiceEndpoints
-from meltemi.model.traffic import Destination, Subset
+from meltemi.model.traffic import Destination, DestinationVariant, Subset
 from meltemi.protos.envoy.config.core.v3.base_pb2 import Locality as LocalityMessage
 from meltemi.protos.envoy.config.core.v3.health_check_pb2 import HealthStatus
 from meltemi.protos.envoy.config.endpoint.v3.endpoint_components_pb2 import (
@@ -51,6 +51,7 @@ def load_assignments(
         return
     known = endpoints.get(service.key) or ServiceEndpoints(service.namespace, service.host)
     destination = destinations.get(service.key)
+    variants = destination.variants if destination else ()
     seen = [Seen(service.namespace, service.host, service.visibility)]
     source = [Source(service.ref)]
     for port in service.ports:
@@ -58,9 +59,9 @@ def load_assignments(
         name = names.outbound_cluster(port.number, service.host)
         whole = finish(name, assignment(name, of_port, addressed=service.headless), source)
         yield (name, service.namespace), offer(whole, seen=seen)
-        for subset in _subset_names(destination):
+        for subset in subset_names(variants):
             name = names.outbound_cluster(port.number, service.host, subset)
-            variants = [
+            choices = [
                 Variant(
                     variant.clients,
                     None
@@ -71,9 +72,9 @@ def load_assignments(
                         [*source, *map(Source, variant.refs)],
                     ),
                 )
-                for variant in (destination.variants if destination else ())
+                for variant in variants
             ]
-            yield (name, service.namespace), Offer(ENDPOINTS, name, tuple(variants), tuple(seen))
+            yield (name, service.namespace), Offer(ENDPOINTS, name, tuple(choices), tuple(seen))
 
 
 def find_subset(subsets: Iterable[Subset], name: str) -> Subset | None:
@@ -81,9 +82,8 @@ def find_subset(subsets: Iterable[Subset], name: str) -> Subset | None:
     return next((subset for subset in subsets if subset.name == name), None)
 
 
-def _subset_names(destination: Destination | None) -> list[str]:
+def subset_names(variants: Iterable[DestinationVariant]) -> list[str]:
     """The names of all subsets that any client knows, sorted."""
-    variants = destination.variants if destination else ()
     return sorted({subset.name for variant in variants for subset in variant.subsets})
 
 
