@@ -202,7 +202,7 @@ def build() -> Pipeline:
             "envoy/endpoints",
             assignments.load_assignments,
             all_services,
-            using(mesh=settings, endpoints=addresses, destinations=towards),
+            using(endpoints=addresses, destinations=towards),
         ),
         g.gather(
             "envoy/port_listeners",

@@ -15,7 +15,6 @@ from meltemi.envoy.resource import ENDPOINTS, Offer, Seen, Variant, finish, offe
 from meltemi.envoy.values import address, uint32
 from meltemi.flow import View
 from meltemi.model.clients import Locality
-from meltemi.model.mesh import Mesh
 from meltemi.model.routes import Source
 from meltemi.model.services import Endpoint, Health, Resolution, Service, ServiceEndpoints
 from meltemi.model.traffic import Destination, DestinationVariant, Subset
@@ -42,7 +41,6 @@ _STATUS = {
 def load_assignments(
     service: Service,
     *,
-    mesh: View[tuple[()], Mesh],
     endpoints: View[tuple[str, str], ServiceEndpoints],
     destinations: View[tuple[str, str], Destination],
 ) -> Iterator[tuple[Key, Offer] | Problem]:

@@ -163,7 +163,7 @@ class _Views:
         yield from clusters.clusters(
             each, mesh=mesh, destinations=destinations, accounts=self.accounts, endpoints=endpoints_
         )
-        yield from endpoints.load_assignments(each, mesh=mesh, endpoints=endpoints_, destinations=destinations)
+        yield from endpoints.load_assignments(each, endpoints=endpoints_, destinations=destinations)
         yield from virtual_hosts.virtual_hosts(each, mesh=mesh, routes=self.routes, services=self.services)
         yield from routes.sniffed(each, mesh=mesh, routes=self.routes)
         yield from listeners.service_listeners(
