@@ -14,6 +14,7 @@ import struct
 from collections.abc import Callable, Coroutine, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import cast
 
 from meltemi.local.dns import Resolver, completed, failure
 
@@ -144,8 +145,7 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        self._transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         self._server.take(data, lambda answer: self._reply(answer, addr))

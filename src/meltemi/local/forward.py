@@ -13,6 +13,7 @@ import contextlib
 import socket
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 import msgspec
 
@@ -164,8 +165,8 @@ class _Side(asyncio.Protocol):
         self._has_sent_all = False
         self._is_full = False
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, given: asyncio.BaseTransport) -> None:
+        transport = cast("asyncio.Transport", given)
         transport.set_write_buffer_limits(high=_BUFFER)
         self._transport = transport
         for data in self._early:
