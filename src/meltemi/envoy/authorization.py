@@ -4,6 +4,10 @@ Two filters stand in a chain, the one that denies before the one that allows; po
 are the shadow rules of the same filters. A rule becomes one RBAC policy: what it says of the client becomes principals,
 what it says of the request becomes permissions.
 
+The filters for requests are in every chain but switched off; the routes switch them on and bring the rules. A change of
+policy thus holds at once, for connections that are open already as well, and disturbs none of them. Rules for
+connections stand in the listener: when they change, open connections are drained.
+
 A condition that cannot be judged never widens access: the rule that rests on it allows nothing, and denies without it.
 So it goes for what only requests have (a path, say) where there are only connections, and for values that cannot be read.
 
@@ -13,6 +17,7 @@ about to be refused has seen already.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 from meltemi.base.problems import Problem, Severity
@@ -28,6 +33,7 @@ from meltemi.protos.envoy.extensions.filters.network.http_connection_manager.v3.
     HttpFilter,
 )
 from meltemi.protos.envoy.extensions.filters.network.rbac.v3 import rbac_pb2 as network_rbac
+from meltemi.protos.google.protobuf.any_pb2 import Any
 
 HTTP = "envoy.filters.http.rbac"
 NETWORK = "envoy.filters.network.rbac"
@@ -35,19 +41,36 @@ NETWORK = "envoy.filters.network.rbac"
 _STAT_PREFIX = "tcp."  # Istio's, for connections
 _SHADOW_PREFIXES = {Verdict.DENY: "istio_dry_run_deny_", Verdict.ALLOW: "istio_dry_run_allow_"}
 _ACTIONS = {Verdict.DENY: RBAC.DENY, Verdict.ALLOW: RBAC.ALLOW}
+_FILTERS = {Verdict.DENY: HTTP, Verdict.ALLOW: f"{HTTP}.allow"}  # names: routes configure filters by them
 
 
-def http(authorization: Authorization) -> list[HttpFilter]:
-    """The filters that judge requests: none where no policy holds."""
-    found = []
-    for verdict in _ACTIONS:
+@functools.cache
+def http_filters() -> tuple[HttpFilter, ...]:
+    """The filters that judge requests where a route has rules for them. Made once: do not change them."""
+    return tuple(
+        HttpFilter(
+            name=name,
+            typed_config=any_of(http_rbac.RBAC(shadow_rules_stat_prefix=_SHADOW_PREFIXES[verdict])),
+            disabled=True,
+        )
+        for verdict, name in _FILTERS.items()
+    )
+
+
+def for_routes(authorization: Authorization) -> dict[str, Any]:
+    """What routes say to the filters that judge requests, by the filter's name: nothing where no policy holds."""
+    found = {}
+    for verdict, name in _FILTERS.items():
         rules, shadow = _rules(authorization, verdict, http=True)
         if rules is None and shadow is None:
             continue
-        config = http_rbac.RBAC(rules=rules, shadow_rules=shadow, track_per_rule_stats=True)
-        if shadow is not None:
-            config.shadow_rules_stat_prefix = _SHADOW_PREFIXES[verdict]
-        found.append(HttpFilter(name=HTTP, typed_config=any_of(config)))
+        config = http_rbac.RBAC(
+            rules=rules,
+            shadow_rules=shadow,
+            shadow_rules_stat_prefix=_SHADOW_PREFIXES[verdict],
+            track_per_rule_stats=True,
+        )
+        found[name] = any_of(http_rbac.RBACPerRoute(rbac=config))
     return found
 
 

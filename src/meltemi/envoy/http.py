@@ -36,8 +36,8 @@ GRPC_WEB = "envoy.filters.http.grpc_web"
 # The order in which filters see a request; answers pass them the other way. A filter relies on those above it: who the
 # peer is and what its token says must be known before anybody decides, and nobody pays for a request that is refused.
 ORDER = (
-    "envoy.filters.http.header_to_metadata",  # takes what the peer says of itself, and removes it
-    "envoy.filters.http.set_filter_state",  # keeps it for metrics
+    "envoy.filters.http.header_to_metadata",  # takes what the peer says of itself off the request, for metrics
+    "envoy.filters.http.header_mutation",  # removes it unread where nobody has shown to be of the mesh
     "envoy.filters.http.ext_authz",  # CUSTOM authorization, before anything else may refuse
     "envoy.filters.http.jwt_authn",  # tokens, whose claims authorization looks at
     "envoy.filters.http.rbac",  # authorization: AUDIT, DENY, ALLOW

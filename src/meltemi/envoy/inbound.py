@@ -8,13 +8,13 @@ inspector looks at ports whose chains do not rest on what it finds out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 
 from meltemi.base.durations import Timeout
 from meltemi.base.problems import Problem
-from meltemi.envoy import access_logs, authorization, chains, inbound_chains, inbound_clusters, names
-from meltemi.envoy.inbound_chains import PLAIN, TLS, Door, Guards, Shape
+from meltemi.envoy import access_logs, authorization, chains, inbound_chains, inbound_clusters, inbound_routes, names
+from meltemi.envoy.inbound_chains import PLAIN, TLS, Door, Shape
 from meltemi.envoy.resource import Offer, finish, offer
 from meltemi.envoy.values import address, timeout
 from meltemi.flow import View
@@ -47,13 +47,21 @@ def inbound(
         return
     settings = mesh.only()
     yield from authorization.problems(row.authorization)
-    sources = [Source(ref) for ref in (*row.peer.refs, *(policy.ref for policy in row.authorization.policies))]
-    ports = served_ports(row, settings)
-    for port in ports:
+    rules = [Source(policy.ref) for policy in row.authorization.policies]
+    peers = [Source(ref) for ref in row.peer.refs]
+    ways = doors(row, settings)
+    for port in served_ports(row, settings):
         cluster = inbound_clusters.cluster(port, settings)
         yield (cluster.name, row.view), offer(finish(cluster.name, cluster), view=row.view)
-    made = finish(names.VIRTUAL_INBOUND, listener(row, settings), sources)
+    for routes in inbound_routes.configurations(ways, row, settings):
+        yield (_route_key(routes.name), row.view), offer(finish(routes.name, routes, rules), view=row.view)
+    made = finish(names.VIRTUAL_INBOUND, listener(row, ways, settings), [*peers, *rules])
     yield (made.name, row.view), offer(made, view=row.view)
+
+
+def _route_key(name: str) -> str:
+    """What tells a route configuration from the cluster of the same name in the table."""
+    return f"routes {name}"
 
 
 def served_ports(row: Inbound, mesh: Mesh) -> list[InboundPort]:
@@ -67,7 +75,7 @@ def served_ports(row: Inbound, mesh: Mesh) -> list[InboundPort]:
 
 def doors(row: Inbound, mesh: Mesh) -> list[Door]:
     """All ways in: declared ports, ports with an mTLS mode of their own, and last every other port."""
-    declared = {port.port: inbound_chains.of_port(port, row.routes, mesh) for port in served_ports(row, mesh)}
+    declared = {port.port: inbound_chains.of_port(port) for port in served_ports(row, mesh)}
     special = [
         inbound_chains.undeclared(number, mode)
         for number, mode in row.peer.ports
@@ -76,10 +84,9 @@ def doors(row: Inbound, mesh: Mesh) -> list[Door]:
     return [*declared.values(), *special, inbound_chains.undeclared(0, row.peer.mode)]
 
 
-def listener(row: Inbound, mesh: Mesh) -> Listener:
+def listener(row: Inbound, ways: Sequence[Door], mesh: Mesh) -> Listener:
     """The listener `virtualInbound`."""
-    ways = doors(row, mesh)
-    guards = Guards.of(row.authorization)
+    guards = authorization.network(row.authorization)
     message = Listener(
         name=names.VIRTUAL_INBOUND,
         address=address(names.WILDCARD, mesh.inbound_listener_port),

@@ -9,28 +9,22 @@ from __future__ import annotations
 
 import enum
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from meltemi.envoy import access_logs, authorization, http, metrics, names, peer, routing, server_tls, tcp
+from meltemi.envoy import access_logs, authorization, http, metrics, names, peer, server_tls, tcp
 from meltemi.envoy.chains import PLAIN_HTTP
 from meltemi.envoy.values import uint32
 from meltemi.model.mesh import Mesh
 from meltemi.model.proxies import InboundPort
-from meltemi.model.routes import Forward, Passthrough, Route
-from meltemi.model.security import Authorization, MutualTls
+from meltemi.model.security import MutualTls
 from meltemi.model.services import Protocol
 from meltemi.protos.envoy.config.accesslog.v3.accesslog_pb2 import AccessLog
 from meltemi.protos.envoy.config.listener.v3.listener_components_pb2 import Filter, FilterChain, FilterChainMatch
-from meltemi.protos.envoy.config.route.v3.route_components_pb2 import Route as RouteMessage
-from meltemi.protos.envoy.config.route.v3.route_components_pb2 import RouteAction, VirtualHost
-from meltemi.protos.envoy.config.route.v3.route_pb2 import RouteConfiguration
 from meltemi.protos.envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
     HttpConnectionManager,
-    HttpFilter,
 )
-from meltemi.protos.google.protobuf.duration_pb2 import Duration
 
 BLACK_HOLE = "virtualInbound-blackhole"
 PASSTHROUGH_HTTP = "virtualInbound-catchall-http"
@@ -97,18 +91,6 @@ def shapes(mode: MutualTls, protocol: Protocol) -> tuple[Shape, ...]:
     return SHAPES[mode, spoken(protocol)]
 
 
-class Guards(msgspec.Struct, frozen=True):
-    """The filters that judge requests and connections to one workload: made once, they stand in each of its chains."""
-
-    http: tuple[HttpFilter, ...] = ()
-    network: tuple[Filter, ...] = ()
-
-    @classmethod
-    def of(cls, rules: Authorization) -> Guards:
-        """The filters of these policies."""
-        return cls(tuple(authorization.http(rules)), tuple(authorization.network(rules)))
-
-
 class Door(msgspec.Struct, frozen=True):
     """A port, or (port 0) all ports that no service declares, and what its chains lead to."""
 
@@ -117,8 +99,9 @@ class Door(msgspec.Struct, frozen=True):
     protocol: Protocol
     cluster: str
     names: tuple[str, str]  # of chains for requests, of chains for connections
-    routes: RouteConfiguration
     prefix: str
+    host: str = ""
+    service_port: int = 0
 
     @property
     def shapes(self) -> tuple[Shape, ...]:
@@ -126,7 +109,7 @@ class Door(msgspec.Struct, frozen=True):
         return shapes(self.mode, self.protocol)
 
 
-def of_port(port: InboundPort, extra: Sequence[Route], mesh: Mesh) -> Door:
+def of_port(port: InboundPort) -> Door:
     """A port that a service declares."""
     name = names.listener(names.WILDCARD, port.port)
     return Door(
@@ -135,8 +118,9 @@ def of_port(port: InboundPort, extra: Sequence[Route], mesh: Mesh) -> Door:
         protocol=port.protocol,
         cluster=names.inbound_cluster(port.port),
         names=(name, name),
-        routes=_routes(port, extra, mesh),
         prefix=f"inbound_{name};",
+        host=port.host,
+        service_port=port.service_port,
     )
 
 
@@ -148,18 +132,17 @@ def undeclared(number: int, mode: MutualTls) -> Door:
         protocol=Protocol.AUTO,
         cluster=names.INBOUND_PASSTHROUGH,
         names=(PASSTHROUGH_HTTP, PASSTHROUGH_TCP),
-        routes=_configuration(names.INBOUND_PASSTHROUGH, "inbound|http|0", [_to(names.INBOUND_PASSTHROUGH)]),
         prefix=names.stat_name(names.INBOUND_PASSTHROUGH),
     )
 
 
-def chains(door: Door, guards: Guards, mesh: Mesh) -> Iterator[FilterChain]:
-    """The filter chains of a door."""
+def chains(door: Door, guards: Sequence[Filter], mesh: Mesh) -> Iterator[FilterChain]:
+    """The filter chains of a door. `guards` are the filters that judge connections."""
     for shape in door.shapes:
         match = FilterChainMatch(transport_protocol=shape.transport, application_protocols=shape.protocols)
         if door.port:
             match.destination_port.value = door.port
-        made = _http_filters(door, shape, guards, mesh) if shape.http else _tcp_filters(door, shape, guards, mesh)
+        made = _http_filters(door, shape, mesh) if shape.http else _tcp_filters(door, shape, guards, mesh)
         chain = FilterChain(name=door.names[0 if shape.http else 1], filter_chain_match=match, filters=made)
         if shape.opens_tls:
             chain.transport_socket.CopyFrom(server_tls.mutual(mesh))
@@ -178,17 +161,15 @@ def black_hole(mesh: Mesh) -> FilterChain:
 # === requests ===
 
 
-def _http_filters(door: Door, shape: Shape, guards: Guards, mesh: Mesh) -> list[Filter]:
+def _http_filters(door: Door, shape: Shape, mesh: Mesh) -> list[Filter]:
     filters = http.common_filters(grpc_web=door.protocol is Protocol.GRPC_WEB)
-    filters[authorization.HTTP] = guards.http
-    routes = door.routes
+    filters[authorization.HTTP] = authorization.http_filters()
     if shape.opens_tls:
         filters[peer.NAME] = peer.believed()
     else:
-        routes = RouteConfiguration()
-        routes.CopyFrom(door.routes)
-        routes.request_headers_to_remove.extend(peer.UNTRUSTED_HEADERS)
-    manager = http.connection_manager(door.prefix, routes, filters, http_loggers(mesh, secured=shape.opens_tls), mesh)
+        filters[peer.REMOVAL] = peer.ignored()
+    loggers = http_loggers(mesh, secured=shape.opens_tls)
+    manager = http.connection_manager(door.prefix, http.rds(door.cluster), filters, loggers, mesh)
     forward_identity(manager)
     return [http.as_filter(manager)]
 
@@ -226,50 +207,12 @@ def _policy(secured: bool) -> str:
     return "mutual_tls" if secured else "none"
 
 
-def _routes(port: InboundPort, extra: Sequence[Route], mesh: Mesh) -> RouteConfiguration:
-    cluster = names.inbound_cluster(port.port)
-    operation = f"{names.virtual_host(port.host, port.service_port)}/*" if port.host else ""
-    is_grpc = port.protocol in (Protocol.GRPC, Protocol.GRPC_WEB)
-    own = _to(cluster, operation=operation, retries=not is_grpc)
-    before = [_extra(route, own.route, mesh, operation) for route in extra]
-    return _configuration(cluster, f"inbound|http|{port.service_port}", [*before, own])
-
-
-def _configuration(name: str, host: str, routes: Iterable[RouteMessage]) -> RouteConfiguration:
-    message = RouteConfiguration(name=name, virtual_hosts=[VirtualHost(name=host, domains=["*"], routes=routes)])
-    message.validate_clusters.value = False
-    return message
-
-
-def _to(cluster: str, *, operation: str = "", retries: bool = False) -> RouteMessage:
-    """All requests to the application, for as long as they take.
-
-    Retried is only what cannot have reached it: the application had just closed the connection.
-    """
-    message = RouteMessage(name="default", route=RouteAction(cluster=cluster, timeout=Duration()))
-    message.match.prefix = "/"
-    if operation:
-        message.decorator.operation = operation
-    if retries:
-        message.route.retry_policy.retry_on = "reset-before-request"
-        message.route.retry_policy.num_retries.value = _RETRIES
-    return message
-
-
-def _extra(route: Route, own: RouteAction, mesh: Mesh, operation: str) -> RouteMessage:
-    """A route before the last: it may change requests, answer them or spoil them, but leads to nothing else."""
-    message = routing.route(route, mesh, operation)
-    if isinstance(route.action, Forward | Passthrough):
-        message.route.CopyFrom(own)
-    return message
-
-
 # === connections ===
 
 
-def _tcp_filters(door: Door, shape: Shape, guards: Guards, mesh: Mesh) -> list[Filter]:
+def _tcp_filters(door: Door, shape: Shape, guards: Sequence[Filter], mesh: Mesh) -> list[Filter]:
     loggers = tcp_loggers(mesh, secured=shape.opens_tls)
-    return [*guards.network, tcp.to_cluster(door.cluster, mesh, loggers)]
+    return [*guards, tcp.to_cluster(door.cluster, mesh, loggers)]
 
 
 @functools.lru_cache(maxsize=8)

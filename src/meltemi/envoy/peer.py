@@ -15,14 +15,18 @@ import functools
 from meltemi.envoy import names
 from meltemi.envoy.metadata import MESH, PEER
 from meltemi.protos import any_of
+from meltemi.protos.envoy.config.common.mutation_rules.v3.mutation_rules_pb2 import HeaderMutation
+from meltemi.protos.envoy.extensions.filters.http.header_mutation.v3.header_mutation_pb2 import (
+    HeaderMutation as MutationConfig,
+)
+from meltemi.protos.envoy.extensions.filters.http.header_mutation.v3.header_mutation_pb2 import Mutations
 from meltemi.protos.envoy.extensions.filters.http.header_to_metadata.v3.header_to_metadata_pb2 import Config
 from meltemi.protos.envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
     HttpFilter,
 )
 
 NAME = "envoy.filters.http.header_to_metadata"
-UNTRUSTED_HEADERS = (names.PEER_METADATA_HEADER,)
-"""Headers that mean something inside the mesh only, and are removed from requests of whoever is outside."""
+REMOVAL = "envoy.filters.http.header_mutation"
 
 
 @functools.cache
@@ -36,3 +40,10 @@ def believed() -> HttpFilter:
         remove=True,
     )
     return HttpFilter(name=NAME, typed_config=any_of(Config(request_rules=[rule])))
+
+
+@functools.cache
+def ignored() -> HttpFilter:
+    """Removes what a client outside the mesh says in the mesh's words. Made once: do not change it."""
+    mutations = Mutations(request_mutations=[HeaderMutation(remove=names.PEER_METADATA_HEADER)])
+    return HttpFilter(name=REMOVAL, typed_config=any_of(MutationConfig(mutations=mutations)))

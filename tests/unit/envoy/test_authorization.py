@@ -31,16 +31,26 @@ def rule(*sources: Condition, to: tuple[Condition, ...] = (), when: tuple[Condit
 
 
 def requests(found: Authorization) -> list[http_rbac.RBAC]:
-    return [http_rbac.RBAC.FromString(each.typed_config.value) for each in authorization.http(found)]
+    """What routes bring to the two filters, in the order in which these stand."""
+    brought = authorization.for_routes(found)
+    names = [each.name for each in authorization.http_filters()]
+    assert set(brought) <= set(names)
+    return [http_rbac.RBACPerRoute.FromString(brought[name].value).rbac for name in names if name in brought]
 
 
 def connections(found: Authorization) -> list[network_rbac.RBAC]:
     return [network_rbac.RBAC.FromString(each.typed_config.value) for each in authorization.network(found)]
 
 
-def test_without_policies_there_are_no_filters() -> None:
-    assert authorization.http(Authorization()) == []
+def test_without_policies_nothing_is_judged() -> None:
+    assert authorization.for_routes(Authorization()) == {}
     assert authorization.network(Authorization()) == []
+
+
+def test_the_filters_for_requests_are_off_until_routes_bring_rules() -> None:
+    found = authorization.http_filters()
+    assert [each.name for each in found] == ["envoy.filters.http.rbac", "envoy.filters.http.rbac.allow"]
+    assert all(each.disabled for each in found)
 
 
 def test_denying_comes_before_allowing_whatever_the_order_of_the_policies() -> None:
@@ -53,6 +63,7 @@ def test_a_rule_says_who_and_what() -> None:
     [config] = requests(of(policy(Verdict.ALLOW, rule(CART, to=(GET,)))))
     assert to_dict(config) == {
         "track_per_rule_stats": True,
+        "shadow_rules_stat_prefix": "istio_dry_run_allow_",
         "rules": {
             "policies": {
                 NAME: {

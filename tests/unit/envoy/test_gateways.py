@@ -163,7 +163,7 @@ def test_clients_from_outside_are_taken_at_their_connections_word() -> None:
         "dns": True,
         "uri": True,
     }
-    assert list(configurations(found)["http.80"].request_headers_to_remove) == ["x-envoy-peer-metadata"]
+    assert made_manager.http_filters[0].name == "envoy.filters.http.header_mutation"
 
 
 def test_plaintext_can_be_sent_to_https() -> None:
@@ -322,6 +322,7 @@ def test_authorization_holds_at_the_edge_too() -> None:
     found = resources(http_server(host("*")), tcp_server(to_bytes()), rules=Authorization((policy,)))
     requests = listeners(found)["0.0.0.0_80"].filter_chains[0]
     assert "envoy.filters.http.rbac" in [each.name for each in manager(requests).http_filters]
+    assert list(configurations(found)["http.80"].typed_per_filter_config) == ["envoy.filters.http.rbac"]
     connections = listeners(found)["0.0.0.0_9000"].filter_chains[0]
     assert connections.filters[0].name == "envoy.filters.network.rbac"
     assert refusal(found) == ""

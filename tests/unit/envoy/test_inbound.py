@@ -10,19 +10,30 @@ from meltemi.base.problems import Problem
 from meltemi.base.refs import Ref
 from meltemi.base.spiffe import SpiffeId
 from meltemi.envoy import inbound
-from meltemi.envoy.resource import CLUSTER, LISTENER, Offer, Resource
+from meltemi.envoy.resource import CLUSTER, LISTENER, ROUTES, Offer, Resource
 from meltemi.flow import View
 from meltemi.model.clients import ProxyKind
 from meltemi.model.mesh import Mesh
 from meltemi.model.proxies import Inbound, InboundPort
 from meltemi.model.proxies import View as ProxyView
 from meltemi.model.routes import HttpMatch, MatchKind, Respond, Route, TextMatch
-from meltemi.model.security import Authorization, MutualTls, PeerPolicy, Policy, Rule, Verdict
+from meltemi.model.security import (
+    Attribute,
+    Authorization,
+    Condition,
+    MutualTls,
+    PeerPolicy,
+    Policy,
+    Rule,
+    ValueMatch,
+    Verdict,
+)
 from meltemi.model.services import Protocol, WorkloadName
 from meltemi.protos import to_dict, unpack
 from meltemi.protos.envoy.config.cluster.v3.cluster_pb2 import Cluster
 from meltemi.protos.envoy.config.listener.v3.listener_components_pb2 import FilterChain
 from meltemi.protos.envoy.config.listener.v3.listener_pb2 import Listener
+from meltemi.protos.envoy.config.route.v3.route_pb2 import RouteConfiguration
 from meltemi.protos.envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
     HttpConnectionManager,
 )
@@ -80,6 +91,11 @@ def resources(row: Inbound, mesh: Mesh | None = None) -> list[Resource]:
 def listener(row: Inbound, mesh: Mesh | None = None) -> Listener:
     [found] = [each for each in resources(row, mesh) if each.type_url == LISTENER]
     return Listener.FromString(found.body)
+
+
+def routes(row: Inbound) -> dict[str, RouteConfiguration]:
+    found = [each for each in resources(row) if each.type_url == ROUTES]
+    return {each.name: RouteConfiguration.FromString(each.body) for each in found}
 
 
 def clusters(row: Inbound) -> dict[str, Cluster]:
@@ -265,14 +281,17 @@ def test_where_nobody_waits_for_the_server_envoys_own_limit_holds() -> None:
 def test_what_a_peer_says_of_itself_is_believed_on_mutual_tls_only() -> None:
     secured, plain = map(manager, chains(listener(serving(port(8080, Protocol.HTTP))), 8080))
     assert secured.http_filters[0].name == "envoy.filters.http.header_to_metadata"
-    assert list(secured.route_config.request_headers_to_remove) == []
-    assert "envoy.filters.http.header_to_metadata" not in [each.name for each in plain.http_filters]
-    assert list(plain.route_config.request_headers_to_remove) == ["x-envoy-peer-metadata"]
+    assert plain.http_filters[0].name == "envoy.filters.http.header_mutation"
+    assert to_dict(unpack(plain.http_filters[0].typed_config)) == {
+        "mutations": {"request_mutations": [{"remove": "x-envoy-peer-metadata"}]}
+    }
 
 
 def test_requests_go_to_the_cluster_of_the_port_under_istios_names() -> None:
-    secured, _ = map(manager, chains(listener(serving(port(8080, Protocol.HTTP))), 8080))
-    assert to_dict(secured.route_config) == {
+    row = serving(port(8080, Protocol.HTTP))
+    secured, plain = map(manager, chains(listener(row), 8080))
+    assert secured.rds.route_config_name == plain.rds.route_config_name == "inbound|8080||"
+    assert to_dict(routes(row)["inbound|8080||"]) == {
         "name": "inbound|8080||",
         "validate_clusters": False,
         "virtual_hosts": [
@@ -299,16 +318,16 @@ def test_requests_go_to_the_cluster_of_the_port_under_istios_names() -> None:
 
 
 def test_grpc_is_not_retried() -> None:
-    secured, _ = map(manager, chains(listener(serving(port(8080, Protocol.GRPC))), 8080))
-    assert not secured.route_config.virtual_hosts[0].routes[0].route.HasField("retry_policy")
+    found = routes(serving(port(8080, Protocol.GRPC)))["inbound|8080||"]
+    assert not found.virtual_hosts[0].routes[0].route.HasField("retry_policy")
 
 
 def test_extra_routes_come_before_the_last() -> None:
     extra = Route(
         name="teapot", match=HttpMatch(path=TextMatch(MatchKind.EXACT, "/tea")), action=Respond(418, b"short and stout")
     )
-    secured, _ = map(manager, chains(listener(serving(port(8080, Protocol.HTTP), routes=(extra,))), 8080))
-    first, last = secured.route_config.virtual_hosts[0].routes
+    found = routes(serving(port(8080, Protocol.HTTP), routes=(extra,)))
+    first, last = found["inbound|8080||"].virtual_hosts[0].routes
     assert first.direct_response.status == 418
     assert last.route.cluster == "inbound|8080||"
 
@@ -319,13 +338,27 @@ def test_authorization_stands_before_everything_that_acts_on_requests_and_connec
     message = listener(row)
     for chain in chains(message, 8080):
         names = [each.name for each in manager(chain).http_filters]
-        assert names.index("envoy.filters.http.rbac") < names.index("envoy.filters.http.fault")
+        assert names.index("envoy.filters.http.rbac.allow") < names.index("envoy.filters.http.fault")
+    for configuration in routes(row).values():
+        assert list(configuration.typed_per_filter_config) == ["envoy.filters.http.rbac.allow"]
     for chain in [*chains(message, 3306), *(each for each in chains(message, 0) if kind(each) == "tcp")]:
         assert [each.name for each in chain.filters] == [
             "envoy.filters.network.rbac",
             "envoy.filters.network.tcp_proxy",
         ]
     assert refusal(resources(row)) == ""
+
+
+def test_a_change_of_policy_about_requests_changes_the_routes_alone() -> None:
+    def versions(*rules: Rule) -> dict[str, set[str]]:
+        policy = Policy(ref=Ref("AuthorizationPolicy", "shop", "some"), verdict=Verdict.ALLOW, rules=rules)
+        found = resources(serving(port(8080, Protocol.HTTP), authorization=Authorization((policy,))))
+        return {url: {each.version for each in found if each.type_url == url} for url in (LISTENER, ROUTES)}
+
+    get = Rule("get", (), ((Condition(Attribute.METHOD, (ValueMatch("GET"),)),),))
+    put = Rule("put", (), ((Condition(Attribute.METHOD, (ValueMatch("PUT"),)),),))
+    assert versions(get)[LISTENER] == versions(put)[LISTENER]
+    assert versions(get)[ROUTES] != versions(put)[ROUTES]
 
 
 def test_rejections_are_told_to_the_authors_of_the_policies() -> None:
@@ -335,11 +368,9 @@ def test_rejections_are_told_to_the_authors_of_the_policies() -> None:
         PeerPolicy(refs=(Ref("PeerAuthentication", "shop", "default"),)),
         Authorization((Policy(ref=Ref("AuthorizationPolicy", "shop", "none"), verdict=Verdict.ALLOW),)),
     )
-    [found] = resources(row)
-    assert [str(each.ref) for each in found.sources] == [
-        "PeerAuthentication shop/default",
-        "AuthorizationPolicy shop/none",
-    ]
+    found = {each.type_url: [str(source.ref) for source in each.sources] for each in resources(row)}
+    assert found[ROUTES] == ["AuthorizationPolicy shop/none"]
+    assert found[LISTENER] == ["PeerAuthentication shop/default", "AuthorizationPolicy shop/none"]
 
 
 def test_policies_that_are_not_supported_yet_are_problems() -> None:
