@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
@@ -39,6 +40,11 @@ def write(value: Any, form: str) -> None:
 def plural(count: int, singular: str, many: str = "") -> str:
     """`1 proxy`, `3 proxies`."""
     return f"{count} {singular if count == 1 else many or singular + 's'}"
+
+
+def near(place: str) -> str:
+    """A file, or a file and line, as seen from the working directory if it lies below it."""
+    return place.removeprefix(f"{Path.cwd()}/")
 
 
 def error(text: str) -> None:

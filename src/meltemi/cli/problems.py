@@ -8,14 +8,14 @@ from typing import Any
 import click
 
 from meltemi.base.problems import Problem, Severity
-from meltemi.cli.printing import plural
+from meltemi.cli.printing import near, plural
 
 _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "blue"}
 
 
 def line(problem: Problem) -> str:
     """`shop.yaml:12: error: VirtualService bookshop/reviews: spec.http[0].rout: what is wrong`, and the fix below it."""
-    where = f"{problem.origin}: " if problem.origin.file else ""
+    where = f"{near(str(problem.origin))}: " if problem.origin.file else ""
     severity = click.style(problem.severity.lower(), fg=_COLOURS[problem.severity], bold=True)
     path = f" {problem.path}:" if problem.path else ""
     about = "" if problem.ref.kind == "File" else f" {problem.ref}:"

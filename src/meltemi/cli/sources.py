@@ -14,6 +14,7 @@ import msgspec
 
 from meltemi.base.refs import Origin, Ref
 from meltemi.cli.meshapi import SourceRow
+from meltemi.cli.printing import near
 from meltemi.kube.errors import ApiError
 from meltemi.kube.transport import Request
 from meltemi.sources import marks
@@ -61,12 +62,6 @@ class Places:
             if document.origin.line == int(line) and _is(document, source.ref):
                 return str(Origin(file, document.lines.line(source.path)))
         return written
-
-
-def near(place: str) -> str:
-    """A place as seen from the working directory, if it lies below it."""
-    here = f"{Path.cwd()}/"
-    return place.removeprefix(here)
 
 
 def _is(document: Document, ref: Ref) -> bool:

@@ -28,16 +28,16 @@ STYLES: Mapping[str, str] = {
 
 
 class Columns:
-    """The widths of a table's columns, so that rows which come later stand below those that came before."""
+    """The widths of a table's columns, so that rows which come later stand below those that came before.
+
+    A later row with a longer cell widens its column from there on.
+    """
 
     def __init__(self, headers: Sequence[str], rows: Iterable[Sequence[str]] = ()) -> None:
         self.headers = tuple(headers)
-        widths = [len(header) for header in self.headers]
+        self._widths = [len(header) for header in self.headers]
         for row in rows:
-            for index, cell in enumerate(row):
-                if len(cell) > widths[index]:
-                    widths[index] = len(cell)
-        self._widths = widths
+            self._widen(row)
 
     def head(self) -> str:
         """The line of headers."""
@@ -47,7 +47,13 @@ class Columns:
         """One row."""
         return self._line(row, styles)
 
+    def _widen(self, row: Sequence[str]) -> None:
+        for index, cell in enumerate(row):
+            if len(cell) > self._widths[index]:
+                self._widths[index] = len(cell)
+
     def _line(self, row: Sequence[str], styles: Mapping[str, str]) -> str:
+        self._widen(row)
         last = max((index for index, cell in enumerate(row) if cell), default=0)
         pieces = []
         for index, cell in enumerate(row[: last + 1]):

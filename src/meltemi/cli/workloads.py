@@ -77,10 +77,14 @@ def proxy_id(pod: Obj) -> str:
 
 
 def containers_of(pod: Obj) -> list[str]:
-    """The names of a pod's containers that go on running: sidecars among the init containers included."""
-    spec = pod.get("spec") or {}
+    """The names of a pod's containers that go on running: sidecars among the init containers included.
+
+    On one machine the proxy stands in the status only: it is put beside the pod when it runs.
+    """
+    spec, status = pod.get("spec") or {}, pod.get("status") or {}
     sidecars = [each["name"] for each in spec.get("initContainers") or () if each.get("restartPolicy") == "Always"]
-    return [each["name"] for each in spec.get("containers") or ()] + sidecars
+    running = [each["name"] for each in status.get("containerStatuses") or ()]
+    return list(dict.fromkeys([*(each["name"] for each in spec.get("containers") or ()), *sidecars, *running]))
 
 
 def container_of(pod: Obj, wanted: str = "") -> str:

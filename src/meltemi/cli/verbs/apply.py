@@ -16,7 +16,7 @@ from meltemi.cli.surroundings import Choice
 
 if TYPE_CHECKING:
     from meltemi.base.problems import Problem
-    from meltemi.cli.applying import Applied
+    from meltemi.cli.applying import Applied, Planned
     from meltemi.cli.manifests import Manifests
 
 EXAMPLES = (
@@ -74,8 +74,9 @@ def apply(
     async def body(api: Api) -> int:
         here = bool(api.place.mesh)
         found = manifests.read(paths, api.namespace, given=given, recursive=recursive, one_machine=here)
+        planned = await _plan(api, found, force=force_conflicts)
         started = time.monotonic()
-        applied = await _apply(api, found, force=force_conflicts, dry_run=bool(dry_run))
+        applied = await _apply(api, planned, force=force_conflicts, dry_run=bool(dry_run))
         return await _wait(api, applied, started, timeout) if wait and not dry_run else 0
 
     return run(choice, body)
@@ -91,8 +92,8 @@ def _stop_at_errors(problems: list[Problem]) -> None:
         raise Failure(f"nothing was applied: {telling.count(wrong)}")
 
 
-async def _apply(api: Api, found: Manifests, *, force: bool, dry_run: bool) -> list[Applied]:
-    """Applies everything, or tells why nothing was applied."""
+async def _plan(api: Api, found: Manifests, *, force: bool) -> list[Planned]:
+    """What is to be applied. Raises Failure, having told why, if a part of it would not be taken."""
     from meltemi.cli import applying, manifests
 
     planned, not_served = applying.plan(
@@ -102,6 +103,14 @@ async def _apply(api: Api, found: Manifests, *, force: bool, dry_run: bool) -> l
     _stop_at_errors(manifests.in_order([*found.problems, *not_served]))
     applier = applying.Applier(api.client, force=force, where=api.place.name)
     _stop_at_errors(manifests.in_order(await applier.rehearse(planned)))
+    return planned
+
+
+async def _apply(api: Api, planned: list[Planned], *, force: bool, dry_run: bool) -> list[Applied]:
+    """Applies one object after the other, and tells what became of each."""
+    from meltemi.cli import applying
+
+    applier = applying.Applier(api.client, force=force, where=api.place.name)
     applied = []
     for each in planned:
         done = await applier.apply(each, dry_run=dry_run)

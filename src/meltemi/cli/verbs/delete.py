@@ -67,13 +67,13 @@ def delete(
         raise Failure("name objects, or files that describe them", "`meltemi delete --help` shows examples", USAGE)
 
     async def body(api: Api) -> int:
-        started = time.monotonic()
         if paths:
             doomed = await _of_files(api, paths, recursive=recursive)
             missing_is_well = True
         else:
             doomed = await _named(api, objects, selector)
             missing_is_well = ignore_not_found
+        started = time.monotonic()
         gone = [
             each for each in doomed if await _delete(api, each, dry_run=bool(dry_run), missing_is_well=missing_is_well)
         ]

@@ -56,7 +56,7 @@ def describe(choice: Choice, objects: tuple[str, ...]) -> int:
 
 async def _describe(api: Api, kind: Served, name: str) -> str:
     from meltemi.base.refs import Ref
-    from meltemi.cli import describing, sources
+    from meltemi.cli import describing, printing
     from meltemi.sources import marks
 
     namespace = api.namespace if kind.resource.namespaced else ""
@@ -65,7 +65,7 @@ async def _describe(api: Api, kind: Served, name: str) -> str:
     (problems, live, holders), events = await asyncio.gather(_in_mesh(api, ref, obj), _events(api, ref))
     origin = (obj["metadata"].get("annotations") or {}).get(marks.ORIGIN, "")
     sections = [
-        ("", describing.head(obj, sources.near(origin))),
+        ("", describing.head(obj, printing.near(origin))),
         ("Content", describing.content(obj)),
         ("Containers", describing.containers(obj) if ref.kind == "Pod" else []),
         ("Conditions", describing.conditions(obj)),
