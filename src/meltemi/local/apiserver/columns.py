@@ -115,7 +115,8 @@ _AGE = Column("Age", lambda obj, now: age(_dig(obj, "metadata.creationTimestamp"
 def _pod_ready(obj: Obj, now: datetime) -> Cell:
     statuses = _dig(obj, "status.containerStatuses") or ()
     ready = sum(bool(status.get("ready")) for status in statuses)
-    total = len(_dig(obj, "spec.containers") or ())
+    # The proxy of an injected pod has a status without being in the spec.
+    total = len({one.get("name") for one in (*(_dig(obj, "spec.containers") or ()), *statuses)})
     sidecars = [c for c in _dig(obj, "spec.initContainers") or () if c.get("restartPolicy") == "Always"]
     ready += sum(
         bool(status.get("ready"))
