@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import os
 import signal
@@ -97,7 +98,7 @@ def _foreground(home: Home, options: UpOptions, terminal: Terminal) -> int:
     lock = home.take(Running(pid=os.getpid(), started=time.time()))
     if lock is None:
         raise UpError(f"the mesh {options.name!r} has just been started by somebody else")
-    runtime = Path("/tmp") / f"meltemi-{os.getuid()}" / options.name
+    runtime = _runtime(home, options.name)
     plan = Plan(
         home=home,
         runtime=runtime,
@@ -118,6 +119,16 @@ def _foreground(home: Home, options: UpOptions, terminal: Terminal) -> int:
             with contextlib.suppress(OSError):
                 directory.rmdir()
         os.close(lock)
+
+
+def _runtime(home: Home, name: str) -> Path:
+    """Where a mesh puts its files in memory: a short path that no other mesh has.
+
+    It is mounted over inside the sandbox, and whoever removes the directory outside takes the mount away with it, so
+    meshes of one name in different homes must not share it.
+    """
+    place = hashlib.blake2b(os.fsencode(home.directory), digest_size=4).hexdigest()
+    return Path("/tmp") / f"meltemi-{os.getuid()}" / f"{name}-{place}"
 
 
 def _machine(plan: Plan, terminal: Terminal, *, verbose: bool) -> Callable[[Door], int]:
