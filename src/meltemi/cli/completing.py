@@ -71,13 +71,14 @@ def complete_objects(ctx: click.Context, param: click.Parameter, incomplete: str
 
 
 def complete_workloads(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Pods, and Deployments as `deploy/<name>`."""
+    """Pods, and Deployments as `deploy/<name>`: of all namespaces unless one was named, as they are looked for."""
 
     async def found(api: Api) -> list[str]:
         from meltemi.kube.resources import DEPLOYMENTS, PODS
 
-        deployments = [f"deploy/{name}" for name in await _names(api, DEPLOYMENTS, api.scope)]
-        return [*deployments, *await _names(api, PODS, api.scope)]
+        scope = api.namespace if api.namespace_given else ""
+        deployments = [f"deploy/{name}" for name in await _names(api, DEPLOYMENTS, scope)]
+        return [*deployments, *await _names(api, PODS, scope)]
 
     return _starting(incomplete, _ask(ctx, found))
 

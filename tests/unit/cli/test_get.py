@@ -79,7 +79,7 @@ def test_several_objects_as_json_are_a_list(shop: Mesh) -> None:
 
 def test_nothing_found_is_said_and_is_no_failure(shop: Mesh) -> None:
     told = shop.run("get", "pods")
-    assert (told.status, told.out, told.err) == (0, "", "nothing found in the namespace default\n")
+    assert (told.status, told.out, told.err) == (0, "", "nothing found in the namespace default (-A looks in all)\n")
 
 
 def test_an_unknown_kind_is_answered_with_the_closest(mesh: Mesh) -> None:

@@ -19,7 +19,7 @@ from meltemi.cli.lazy import Verb
 from meltemi.cli.main import cli
 from meltemi.cli.surroundings import Choice, Surroundings
 
-from .conftest import Mesh, virtual_service
+from .conftest import Mesh, pod, virtual_service
 
 KUBECONFIG = """\
 apiVersion: v1
@@ -140,6 +140,13 @@ def test_kinds_and_then_names_are_completed(mesh: Mesh) -> None:
 def test_namespaces_and_types_are_completed(mesh: Mesh) -> None:
     assert complete(mesh, "get", "-n", incomplete="kube") == ["kube-system"]
     assert complete(mesh, "proxy-config", incomplete="l") == ["listeners"]
+
+
+def test_workloads_of_all_namespaces_are_completed_unless_one_is_named(mesh: Mesh) -> None:
+    mesh.namespace("bookshop")
+    mesh.put(pod("reviews-1"))
+    assert complete(mesh, "logs", incomplete="rev") == ["reviews-1"]
+    assert complete(mesh, "logs", "-n", "default", incomplete="rev") == []
 
 
 def test_without_a_mesh_nothing_is_completed_and_nothing_is_said(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ async def _tables(api: Api, meant: list[Meant], query: Query) -> int:
             tables.write(headers, rows)
             shown = True
     if not shown:
-        place = "" if api.all_namespaces else f" in the namespace {api.namespace}"
+        place = "" if api.all_namespaces else f" in the namespace {api.namespace} (-A looks in all)"
         click.echo(f"nothing found{place}", err=True)
     return 0
 
