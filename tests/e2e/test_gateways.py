@@ -1,0 +1,316 @@
+"""Gateways with a real Envoy at the edge and another before the workload: TLS modes, routes, and who is believed."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+
+import aiohttp
+import pytest
+
+from meltemi.base.refs import Ref
+from meltemi.base.spiffe import SpiffeId
+from meltemi.envoy import secrets
+from meltemi.local.door import Door
+from meltemi.model.clients import ProxyKind
+from meltemi.model.gateways import GatewayServer, ServerTls, ServerTlsMode
+from meltemi.model.routes import Forward, HttpMatch, Route, Target, TcpMatch, TcpRoute, VirtualHost, WeightedTarget
+from meltemi.model.security import Attribute, Authorization, Condition, MutualTls, Policy, Rule, ValueMatch, Verdict
+from meltemi.model.services import Protocol
+from meltemi.testing.sandboxed import run_sandboxed
+from meltemi.testing.secrets import authority
+
+from .inbound_rig import BYTES, EDGE, HOST, HTTP, OWN_TLS, PAY, InboundRig, certificate, client_context
+
+pytestmark = pytest.mark.e2e
+
+Test = Callable[[InboundRig], Awaitable[None]]
+
+PLAIN, SECURE, RAW = 18080, 18443, 19000
+SIMPLE = ServerTls(mode=ServerTlsMode.SIMPLE, credentials=("kubernetes://istio-system/shop",))
+MUTUAL = ServerTls(
+    mode=ServerTlsMode.MUTUAL,
+    credentials=("kubernetes://istio-system/shop",),
+    ca_credential="kubernetes://istio-system/shop-cacert",
+)
+CLIENT = SpiffeId("outside.example", "people", "ada")
+
+
+def within(test: Test, *servers: GatewayServer, rules: Authorization | None = None) -> None:
+    """Run a test in a sandbox, with the workload behind its Envoy and a gateway with these servers before it."""
+
+    async def scenario(_: Door) -> None:
+        async with InboundRig() as rig:
+            rig.hub.vault.put(*_credential(rig, "shop.example"))
+            await rig.start(PAY)
+            await rig.start(EDGE, ProxyKind.GATEWAY)
+            await rig.publish(*rig.server_side(MutualTls.STRICT), *rig.edge_side(*servers, rules=rules))
+            await test(rig)
+
+    run_sandboxed(scenario)
+
+
+def _credential(rig: InboundRig, *names: str) -> tuple[str, secrets.Resource]:
+    chain, key = rig.credential(EDGE, *names)
+    [resource] = secrets.of_kubernetes("istio-system", "shop", {"tls.crt": chain, "tls.key": key})
+    return resource.name, resource
+
+
+def to_pay(port: int = HTTP) -> Forward:
+    return Forward((WeightedTarget(Target("shop", HOST, port)),))
+
+
+def host(name: str, *, require_tls: bool = False) -> VirtualHost:
+    return VirtualHost(f"{name}:80", (name,), (Route(name="pay", match=HttpMatch(), action=to_pay()),), require_tls)
+
+
+def plaintext(*hosts: VirtualHost) -> GatewayServer:
+    return GatewayServer(name=f"http.{PLAIN}", port=PLAIN, protocol=Protocol.HTTP, virtual_hosts=hosts)
+
+
+def https(tls: ServerTls, *names: str) -> GatewayServer:
+    return GatewayServer(
+        name=f"https.{SECURE}.{names[0]}",
+        port=SECURE,
+        protocol=Protocol.HTTPS,
+        hosts=names,
+        tls=tls,
+        virtual_hosts=tuple(map(host, names)),
+    )
+
+
+async def get(
+    rig: InboundRig, url: str, context: ssl.SSLContext | None = None, headers: Mapping[str, str] | None = None
+) -> tuple[int, Mapping[str, str]]:
+    """A request from outside. The host of the URL is asked for, and the gateway is where it is found."""
+    name = url.partition("://")[2].partition(":")[0].partition("/")[0]
+    connector = aiohttp.TCPConnector(resolver=_Here(), force_close=True)
+    async with (
+        aiohttp.ClientSession(connector=connector) as http,
+        http.get(
+            url, ssl=context or True, headers={"host": name, **(headers or {})}, allow_redirects=False
+        ) as response,
+    ):
+        await response.read()
+        return response.status, response.headers
+
+
+class _Here(aiohttp.abc.AbstractResolver):
+    """Finds every name on loopback."""
+
+    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[aiohttp.abc.ResolveResult]:
+        return [{"hostname": host, "host": "127.0.0.1", "port": port, "family": 2, "proto": 0, "flags": 0}]
+
+    async def close(self) -> None:
+        pass
+
+
+def outside(rig: InboundRig, own: tuple[bytes, bytes] | None = None) -> ssl.SSLContext:
+    """A client that checks the gateway's certificate and its name."""
+    context = client_context(rig.issuer.trust_bundle, own, ("http/1.1",), rig.directory)
+    context.check_hostname = True
+    return context
+
+
+async def fails(connecting: Awaitable[object]) -> bool:
+    try:
+        await connecting
+    except (aiohttp.ClientError, ConnectionError, ssl.SSLError):
+        return True
+    return False
+
+
+# === requests ===
+
+
+def test_requests_are_routed_by_host_and_enter_the_mesh_as_the_gateways() -> None:
+    async def test(rig: InboundRig) -> None:
+        status, _ = await get(rig, f"http://shop.example:{PLAIN}/")
+        assert status == 200
+        [headers] = rig.seen
+        assert f"URI={EDGE}" in headers["x-forwarded-client-cert"]
+        assert (await get(rig, f"http://other.example:{PLAIN}/"))[0] == 404
+
+    within(test, plaintext(host("shop.example")))
+
+
+def test_a_client_from_outside_is_not_believed() -> None:
+    async def test(rig: InboundRig) -> None:
+        lies = {
+            "x-forwarded-client-cert": "URI=spiffe://cluster.local/ns/shop/sa/admin",
+            "x-envoy-peer-metadata": "bGllcw==",
+            "x-envoy-decorator-operation": "lie",
+        }
+        assert (await get(rig, f"http://shop.example:{PLAIN}/", headers=lies))[0] == 200
+        [headers] = rig.seen
+        assert "admin" not in headers["x-forwarded-client-cert"]
+        assert "x-envoy-peer-metadata" not in headers
+        [(_, labels, _)] = await rig.statistics("pay", "envoy_istio_requests_total")
+        assert labels["source_workload"] == "gateway-v2"
+        assert labels["source_principal"] == str(EDGE)
+
+    within(test, plaintext(host("shop.example")))
+
+
+def test_the_clients_address_is_that_of_its_connection() -> None:
+    async def test(rig: InboundRig) -> None:
+        await get(rig, f"http://shop.example:{PLAIN}/", headers={"x-forwarded-for": "10.9.9.9"})
+        [headers] = rig.seen
+        assert headers["X-Forwarded-For"].split(",")[-1] == "127.0.0.1"
+
+    within(test, plaintext(host("shop.example")))
+
+
+def test_plaintext_is_sent_to_https_where_that_is_asked_for() -> None:
+    async def test(rig: InboundRig) -> None:
+        status, headers = await get(rig, f"http://shop.example:{PLAIN}/cart?a=b")
+        assert (status, headers["location"]) == (301, "https://shop.example/cart?a=b")
+
+    within(test, plaintext(host("shop.example", require_tls=True)))
+
+
+def test_metrics_of_a_gateway_say_what_it_called() -> None:
+    async def test(rig: InboundRig) -> None:
+        await get(rig, f"http://shop.example:{PLAIN}/")
+        [(_, labels, _)] = await rig.statistics("gateway", "envoy_istio_requests_total")
+        assert labels["reporter"] == "source"
+        assert labels["source_workload"] == "gateway-v2"
+        assert labels["source_principal"] == str(EDGE)
+        assert labels["destination_workload"] == "pay-v2"
+        assert labels["destination_principal"] == str(PAY)
+        assert labels["destination_service"] == HOST
+        assert labels["response_code"] == "200"
+
+    within(test, plaintext(host("shop.example")))
+
+
+def test_policies_hold_at_the_edge() -> None:
+    admin = (Condition(Attribute.PATH, (ValueMatch("/admin", "prefix"),)),)
+    policy = Policy(
+        ref=Ref("AuthorizationPolicy", "istio-system", "no-admin"),
+        verdict=Verdict.DENY,
+        rules=(Rule("admin", (), (admin,)),),
+    )
+
+    async def test(rig: InboundRig) -> None:
+        assert (await get(rig, f"http://shop.example:{PLAIN}/"))[0] == 200
+        assert (await get(rig, f"http://shop.example:{PLAIN}/admin"))[0] == 403
+
+    within(test, plaintext(host("shop.example")), rules=Authorization((policy,)))
+
+
+# === TLS ===
+
+
+def test_simple_tls_shows_the_certificate_of_the_name_and_asks_for_none() -> None:
+    async def test(rig: InboundRig) -> None:
+        status, _ = await get(rig, f"https://shop.example:{SECURE}/", outside(rig))
+        assert status == 200
+        assert await fails(get(rig, f"https://other.example:{SECURE}/", outside(rig)))
+
+    within(test, https(SIMPLE, "shop.example"))
+
+
+def test_a_renewed_certificate_is_shown_to_the_next_client() -> None:
+    async def test(rig: InboundRig) -> None:
+        async def serial() -> int:
+            _, writer = await asyncio.open_connection(
+                "127.0.0.1", SECURE, ssl=outside(rig), server_hostname="shop.example"
+            )
+            number = writer.get_extra_info("peercert")["serialNumber"]
+            writer.close()
+            return int(number, 16)
+
+        first = await serial()
+        rig.hub.vault.put(*_credential(rig, "shop.example"))
+        async with asyncio.timeout(10):
+            while await serial() == first:
+                pass
+
+    within(test, https(SIMPLE, "shop.example"))
+
+
+def test_mutual_tls_takes_clients_of_the_named_authority_only() -> None:
+    clients = authority()
+
+    async def test(rig: InboundRig) -> None:
+        [roots] = secrets.of_kubernetes("istio-system", "shop-cacert", {"ca.crt": clients.trust_bundle.encode()})
+        rig.hub.vault.put(roots.name, roots)
+        url = f"https://shop.example:{SECURE}/"
+        async with asyncio.timeout(10):
+            while await fails(get(rig, url, outside(rig, certificate(clients, CLIENT)))):
+                pass
+        assert f"URI={CLIENT}" in rig.seen[-1]["x-forwarded-client-cert"]
+        assert await fails(get(rig, url, outside(rig)))
+        assert await fails(get(rig, url, outside(rig, rig.credential(CLIENT))))
+
+    within(test, https(MUTUAL, "shop.example"))
+
+
+def test_a_credential_that_is_missing_does_not_keep_other_names_from_being_served() -> None:
+    missing = ServerTls(mode=ServerTlsMode.SIMPLE, credentials=("kubernetes://istio-system/none",))
+
+    async def test(rig: InboundRig) -> None:
+        assert (await get(rig, f"https://shop.example:{SECURE}/", outside(rig)))[0] == 200
+        assert await fails(get(rig, f"https://none.example:{SECURE}/", outside(rig)))
+
+    within(test, https(SIMPLE, "shop.example"), https(missing, "none.example"))
+
+
+def test_tls_is_passed_through_by_name_unopened() -> None:
+    def passing(name: str, port: int) -> TcpRoute:
+        return TcpRoute(match=TcpMatch(sni_hosts=(name,)), targets=to_pay(port).targets)
+
+    server = GatewayServer(
+        name=f"tls.{SECURE}",
+        port=SECURE,
+        protocol=Protocol.TLS,
+        hosts=("own.example",),
+        tls=ServerTls(mode=ServerTlsMode.PASSTHROUGH),
+        tcp_routes=(passing("own.example", OWN_TLS),),
+    )
+
+    async def test(rig: InboundRig) -> None:
+        assert (await get(rig, f"https://own.example:{SECURE}/", outside(rig)))[0] == 200
+        assert await fails(get(rig, f"https://shop.example:{SECURE}/", outside(rig)))
+
+    within(test, server)
+
+
+# === connections ===
+
+
+def test_connections_are_passed_on() -> None:
+    server = GatewayServer(
+        name=f"tcp.{RAW}", port=RAW, protocol=Protocol.TCP, tcp_routes=(TcpRoute(targets=to_pay(BYTES).targets),)
+    )
+
+    async def test(rig: InboundRig) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", RAW)
+        writer.write(b"hello")
+        assert await reader.readexactly(5) == b"hello"
+        writer.close()
+
+    within(test, server)
+
+
+def test_tls_of_connections_is_opened_at_the_edge() -> None:
+    server = GatewayServer(
+        name=f"tls.{RAW}",
+        port=RAW,
+        protocol=Protocol.TLS,
+        hosts=("shop.example",),
+        tls=SIMPLE,
+        tcp_routes=(TcpRoute(targets=to_pay(BYTES).targets),),
+    )
+
+    async def test(rig: InboundRig) -> None:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", RAW, ssl=outside(rig), server_hostname="shop.example"
+        )
+        writer.write(b"hello")
+        assert await reader.readexactly(5) == b"hello"
+        writer.close()
+
+    within(test, server)
