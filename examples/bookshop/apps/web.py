@@ -75,9 +75,9 @@ def serve(port: int, answer: Callable[[Request], Reply]) -> None:
             self.end_headers()
             self.wfile.write(data)
 
-        def log_message(self, *args: Any) -> None:
-            if args[-1] != "-" and not getattr(self, "path", "").startswith("/healthz"):
-                print(self.command, self.path, args[2], flush=True)
+        def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+            if " /healthz" not in self.requestline:
+                print(self.requestline, int(code), flush=True)
 
     ThreadingHTTPServer.request_queue_size = 128
     with ThreadingHTTPServer(("", port), Handler) as server:
