@@ -84,22 +84,35 @@ async def changes(
     fields: str = "",
     whole: bool = False,
 ) -> AsyncIterator[Event]:
-    """Changes after a revision, as tables, until the server ends the watch. Raises ApiError (Gone: list again)."""
-    query: dict[str, str | int | bool] = {
-        "watch": True,
-        "resourceVersion": since,
-        "labelSelector": labels,
-        "fieldSelector": fields,
-        "includeObject": "Object" if whole else "Metadata",
-    }
-    request = Request("GET", resource.path(namespace), query_of(query), (_ACCEPT,))
-    async with client.transport.stream(request, silence=float("inf")) as pieces:
-        async for line in lines(pieces):
-            raw = _event_decoder.decode(line)
-            if raw.type == "ERROR":
-                raise error_of(Status.of_object(msgspec.json.decode(raw.object), 500))
-            if raw.type != "BOOKMARK":
-                yield Event(raw.type, msgspec.json.decode(raw.object, type=TableOf))
+    """Changes after a revision, as tables, without end: a watch that the server ends is taken up again.
+
+    Raises ApiError; Gone, if so much has changed meanwhile that one has to list again.
+    """
+    while True:
+        query: dict[str, str | int | bool] = {
+            "watch": True,
+            "allowWatchBookmarks": True,
+            "resourceVersion": since,
+            "labelSelector": labels,
+            "fieldSelector": fields,
+            "includeObject": "Object" if whole else "Metadata",
+        }
+        request = Request("GET", resource.path(namespace), query_of(query), (_ACCEPT,))
+        async with client.transport.stream(request, silence=float("inf")) as pieces:
+            async for line in lines(pieces):
+                raw = _event_decoder.decode(line)
+                if raw.type == "ERROR":
+                    raise error_of(Status.of_object(msgspec.json.decode(raw.object), 500))
+                event = Event(raw.type, msgspec.json.decode(raw.object, type=TableOf))
+                since = _revision(event.object) or since
+                if event.type != "BOOKMARK":
+                    yield event
+
+
+def _revision(found: TableOf) -> str:
+    """The revision that a table of a watch tells of."""
+    versions = [str((row.object.get("metadata") or {}).get("resourceVersion") or "") for row in found.rows or ()]
+    return versions[-1] if versions else found.resource_version
 
 
 def headers_of(found: TableOf, *, wide: bool, namespaces: bool) -> list[str]:

@@ -81,15 +81,14 @@ class Surroundings(NamedTuple):
 
         try:
             if choice.kubeconfig or choice.context:
-                path = Path(choice.kubeconfig) if choice.kubeconfig else None
+                path = Path(choice.kubeconfig) if choice.kubeconfig else config.default_kubeconfig()
                 connection = config.load(path, choice.context)
-                return Place(connection, choice.context or connection.server)
+                return self._named(connection, path, choice.context)
             meshes = self.running_meshes()
             if choice.mesh or meshes:
                 return self._local(choice.mesh, meshes)
             if self.environ.get("KUBECONFIG"):
-                connection = config.load()
-                return Place(connection, connection.server)
+                return self._named(config.load(), config.default_kubeconfig())
             if "KUBERNETES_SERVICE_HOST" in self.environ:
                 connection = config.in_cluster()
                 return Place(connection, connection.server)
@@ -101,6 +100,13 @@ class Surroundings(NamedTuple):
             "no mesh is running on this machine",
             "start one with `meltemi up DIRECTORY`, or name a cluster with --kubeconfig or --context",
         )
+
+    def _named(self, connection: Connection, file: Path, context: str = "") -> Place:
+        """The place of a kubeconfig file, which may be that of a mesh on this machine."""
+        directory = file.absolute().parent
+        if directory.parent == root(self.environ).absolute():
+            return Place(connection, f"the mesh {directory.name!r}", directory.name)
+        return Place(connection, context or connection.server)
 
     def _local(self, wanted: str, meshes: dict[str, Path]) -> Place:
         from meltemi.kube.config import load

@@ -99,6 +99,11 @@ def test_what_the_user_names_goes_before_a_running_mesh(tmp_path: Path) -> None:
     assert around(tmp_path, "local").find(Choice(kubeconfig=other)).connection.namespace == "shop"
 
 
+def test_the_kubeconfig_of_a_mesh_on_this_machine_is_known_as_such(tmp_path: Path) -> None:
+    here = around(tmp_path, "local")
+    assert here.find(Choice(kubeconfig=str(tmp_path / "home" / "local" / "kubeconfig"))).mesh == "local"
+
+
 def test_a_mesh_that_is_not_running_is_passed_over(tmp_path: Path) -> None:
     kubeconfig(tmp_path / "home" / "old" / "kubeconfig", "https://127.0.0.1/old")
     with pytest.raises(Failure, match="no mesh is running") as caught:
