@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from meltemi.base.spiffe import SpiffeId
+from meltemi.base.workloads import canonical_revision, canonical_service
 
 CONTROL_PLANE = "meltemi"
 _MAX_SOCKET_PATH = 107
@@ -110,21 +111,9 @@ class ProxySpec(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def canonical_service(self) -> str:
         """Istio's canonical service: a label that says it, or the workload's name."""
-        labels = self.labels
-        return (
-            labels.get("service.istio.io/canonical-name")
-            or labels.get("app.kubernetes.io/name")
-            or labels.get("app")
-            or self.workload_name
-        )
+        return canonical_service(self.labels, self.workload_name)
 
     @property
     def canonical_revision(self) -> str:
         """Istio's canonical revision: a label that says it, or `latest`."""
-        labels = self.labels
-        return (
-            labels.get("service.istio.io/canonical-revision")
-            or labels.get("app.kubernetes.io/version")
-            or labels.get("version")
-            or "latest"
-        )
+        return canonical_revision(self.labels)

@@ -16,6 +16,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from meltemi.base.workloads import (
+    CANONICAL_NAME,
+    CANONICAL_REVISION,
+    canonical_revision,
+    canonical_service,
+    deployment_of,
+)
+
 Obj = dict[str, Any]
 
 INJECT = "sidecar.istio.io/inject"
@@ -23,8 +31,6 @@ NAMESPACE_INJECTION = "istio-injection"
 REVISION = "istio.io/rev"
 TEMPLATES = "inject.istio.io/templates"
 TLS_MODE = "security.istio.io/tlsMode"
-CANONICAL_NAME = "service.istio.io/canonical-name"
-CANONICAL_REVISION = "service.istio.io/canonical-revision"
 STATUS = "sidecar.istio.io/status"
 
 
@@ -72,7 +78,7 @@ def mark(pod: Obj, namespace: Obj | None) -> Template | None:
     template = wanted(labels, annotations, namespace_labels, host_network=host_network)
     if template is not None:
         labels = {**labels}
-        labels.setdefault(CANONICAL_NAME, canonical_name(labels, _owner(metadata)))
+        labels.setdefault(CANONICAL_NAME, canonical_service(labels, _owner(metadata)))
         labels.setdefault(CANONICAL_REVISION, canonical_revision(labels))
         if template is Template.SIDECAR:
             labels.setdefault(TLS_MODE, "istio")
@@ -91,21 +97,10 @@ def injected(annotations: Mapping[str, str]) -> Template | None:
     return next((template for template in Template if template in templates), None)
 
 
-def canonical_name(labels: Mapping[str, str], workload: str) -> str:
-    """Istio's canonical service name of a workload."""
-    return labels.get("app.kubernetes.io/name") or labels.get("app") or workload
-
-
-def canonical_revision(labels: Mapping[str, str]) -> str:
-    """Istio's canonical revision of a workload."""
-    return labels.get("app.kubernetes.io/version") or labels.get("version") or "latest"
-
-
 def _owner(metadata: Obj) -> str:
     """The name of the workload: the Deployment's, where the owner is one of its ReplicaSets."""
     owner = next((each for each in metadata.get("ownerReferences") or () if each.get("controller")), None)
     if owner is None:
         return str(metadata.get("name", ""))
     name = str(owner.get("name", ""))
-    template_hash = (metadata.get("labels") or {}).get("pod-template-hash", "")
-    return name.removesuffix(f"-{template_hash}") if owner.get("kind") == "ReplicaSet" and template_hash else name
+    return deployment_of(name, metadata.get("labels") or {}) if owner.get("kind") == "ReplicaSet" else name

@@ -23,6 +23,7 @@ from meltemi.agent.command import envoy_binary, envoy_command, proxy_environment
 from meltemi.agent.control import ControlError
 from meltemi.agent.spec import Address, ProxySpec
 from meltemi.api.core import Pod
+from meltemi.base.workloads import deployment_of
 from meltemi.inject.policy import PROXY, Template, injected
 from meltemi.kube.client import Client
 from meltemi.kube.errors import ApiError
@@ -161,6 +162,4 @@ def _workload(pod: Pod) -> str:
     owner = pod.metadata.controller
     if owner is None:
         return pod.metadata.name
-    template_hash = pod.labels.get("pod-template-hash", "")
-    is_set = owner.kind == "ReplicaSet" and bool(template_hash)
-    return owner.name.removesuffix(f"-{template_hash}") if is_set else owner.name
+    return deployment_of(owner.name, pod.labels) if owner.kind == "ReplicaSet" else owner.name

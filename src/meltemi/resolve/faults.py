@@ -6,29 +6,10 @@ from collections.abc import Generator
 
 from meltemi.api.networking import virtual_service as api
 from meltemi.base.durations import parse_duration
+from meltemi.base.grpc_status import STATUSES
 from meltemi.base.problems import Problem
 from meltemi.model.routes import Abort, Delay, Fault
 from meltemi.resolve import problems
-
-_GRPC_STATUS = (
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-)
 
 
 def fault(rule: api.HttpRoute, owner: api.VirtualService, path: str) -> Generator[Problem, None, Fault | None]:
@@ -67,16 +48,16 @@ def _abort(abort: api.Abort | None, owner: api.VirtualService, path: str) -> Gen
 
 def _grpc(status: str, percent: float, owner: api.VirtualService, path: str) -> Generator[Problem, None, Abort | None]:
     name = status.upper()
-    if name in _GRPC_STATUS:
-        return Abort(grpc=_GRPC_STATUS.index(name), percent=percent)
-    if status.isdigit() and int(status) < len(_GRPC_STATUS):
+    if name in STATUSES:
+        return Abort(grpc=STATUSES.index(name), percent=percent)
+    if status.isdigit() and int(status) < len(STATUSES):
         return Abort(grpc=int(status), percent=percent)
     yield problems.of(
         owner,
         path,
         "UnknownStatus",
         f"{status!r} is not a gRPC status",
-        f"use one of {', '.join(_GRPC_STATUS[1:])}",
+        f"use one of {', '.join(STATUSES[1:])}",
     )
     return None
 

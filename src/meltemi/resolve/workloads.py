@@ -9,6 +9,7 @@ from meltemi.api.core import Pod
 from meltemi.api.networking import WorkloadEntry
 from meltemi.base.labels import LabelSet
 from meltemi.base.spiffe import SpiffeId
+from meltemi.base.workloads import canonical_revision, canonical_service, deployment_of
 from meltemi.flow import View
 from meltemi.model.clients import Locality
 from meltemi.model.mesh import Mesh
@@ -81,20 +82,13 @@ def entry_is_meshed(labels: Mapping[str, str], service_account: str) -> bool:
 
 def names_of(labels: Mapping[str, str], workload_name: str, namespace: str, cluster: str) -> WorkloadName:
     """Who a workload is in metrics, by Istio's rules for canonical names."""
-    app = labels.get("app", "")
     return WorkloadName(
         workload=workload_name,
         namespace=namespace,
-        app=app,
+        app=labels.get("app", ""),
         version=labels.get("version", ""),
-        canonical_service=labels.get("service.istio.io/canonical-name")
-        or labels.get("app.kubernetes.io/name")
-        or app
-        or workload_name,
-        canonical_revision=labels.get("service.istio.io/canonical-revision")
-        or labels.get("app.kubernetes.io/version")
-        or labels.get("version")
-        or "latest",
+        canonical_service=canonical_service(labels, workload_name),
+        canonical_revision=canonical_revision(labels),
         cluster=cluster,
     )
 
@@ -105,8 +99,7 @@ def owner_name(pod: Pod) -> str:
     if owner is None:
         return pod.name
     if owner.kind == "ReplicaSet":
-        hash_ = pod.labels.get("pod-template-hash", "")
-        return owner.name.removesuffix(f"-{hash_}") if hash_ else owner.name
+        return deployment_of(owner.name, pod.labels)
     if owner.kind == "Job":
         return _CRON_JOB_RUN.sub("", owner.name)
     return owner.name

@@ -13,6 +13,7 @@ from typing import Any
 
 from meltemi.base.labels import PER_POD, LabelSet
 from meltemi.base.spiffe import SpiffeId
+from meltemi.base.workloads import canonical_revision, canonical_service
 from meltemi.model.clients import Locality, ProxyKind
 from meltemi.model.proxies import Proxy
 from meltemi.model.services import WorkloadName
@@ -54,20 +55,13 @@ def identify(node: Node, peer: SpiffeId) -> Proxy:
 
 def _names(metadata: Mapping[str, Any], namespace: str, labels: Mapping[str, str]) -> WorkloadName:
     workload = str(metadata.get("WORKLOAD_NAME", ""))
-    app = labels.get("app", "")
     return WorkloadName(
         workload=workload,
         namespace=namespace,
-        app=app,
+        app=labels.get("app", ""),
         version=labels.get("version", ""),
-        canonical_service=labels.get("service.istio.io/canonical-name")
-        or labels.get("app.kubernetes.io/name")
-        or app
-        or workload,
-        canonical_revision=labels.get("service.istio.io/canonical-revision")
-        or labels.get("app.kubernetes.io/version")
-        or labels.get("version")
-        or "latest",
+        canonical_service=canonical_service(labels, workload),
+        canonical_revision=canonical_revision(labels),
         cluster=str(metadata.get("CLUSTER_ID", "")),
     )
 

@@ -21,6 +21,7 @@ from meltemi.api.networking.virtual_service import (
 from meltemi.api.validation import terms
 from meltemi.api.validation.regexes import regex
 from meltemi.base.durations import parse_duration
+from meltemi.base.grpc_status import STATUSES
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*"})
 
@@ -45,27 +46,6 @@ RETRY_CONDITIONS = frozenset(
     }
 )
 """Envoy's `x-envoy-retry-on` and `x-envoy-retry-grpc-on`. Status codes may stand beside them."""
-
-GRPC_STATUSES = (
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-)
-"""The names of gRPC's statuses; the position is the number."""
 
 _STATUS = re.compile(r"[1-5]\d\d")
 
@@ -245,11 +225,11 @@ def _fault_injection(path: str, fault: HttpFaultInjection) -> Faults:
             yield Fault(
                 f"{path}.abort.httpStatus", f"{abort.http_status} is not a status", "write 200 to 599", "OutOfRange"
             )
-        if abort.grpc_status is not None and abort.grpc_status not in GRPC_STATUSES:
+        if abort.grpc_status is not None and abort.grpc_status not in STATUSES:
             yield Fault(
                 f"{path}.abort.grpcStatus",
                 f"{abort.grpc_status!r} is not a gRPC status",
-                f"write one of {', '.join(GRPC_STATUSES[1:])}",
+                f"write one of {', '.join(STATUSES[1:])}",
             )
         if abort.http2_error is not None:
             yield Fault(f"{path}.abort.http2Error", "Envoy cannot make HTTP/2 errors", "use httpStatus")
