@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from meltemi.envoy.resource import CLUSTER, ENDPOINTS, LISTENER, ROUTES, VIRTUAL_HOST, Resource
 from meltemi.xds.shelf import Change, Shelf
-from meltemi.xds.stream import Ask, Clock, Response, Stream
+from meltemi.xds.stream import Clock, Stream
+from meltemi.xds.subscription import Ask, Response
 
 CLUSTERS = ("a", "b", "c")
 ROUTE_CONFIGS = ("80", "81")

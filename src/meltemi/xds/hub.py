@@ -17,7 +17,8 @@ from meltemi.envoy.resource import SECRET, Offer, Resource
 from meltemi.model.clients import Audience
 from meltemi.model.proxies import Placement, Proxy
 from meltemi.xds.shelf import Catalogue, Change, Rejection, Shelf
-from meltemi.xds.stream import Ask, Clock, Outcome, Stream
+from meltemi.xds.stream import Clock, Stream
+from meltemi.xds.subscription import Ask, Outcome
 from meltemi.xds.vault import Vault
 
 

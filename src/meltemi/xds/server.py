@@ -23,7 +23,7 @@ from meltemi.protos.envoy.service.discovery.v3.discovery_pb2 import DeltaDiscove
 from meltemi.xds.hub import Connection, Hub
 from meltemi.xds.metrics import METRICS
 from meltemi.xds.node import NotAllowedError, identify
-from meltemi.xds.stream import Response
+from meltemi.xds.subscription import Response
 from meltemi.xds.wire import Composer, read_request
 
 log = logging.getLogger(__name__)

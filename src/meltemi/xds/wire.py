@@ -14,7 +14,7 @@ from collections import OrderedDict
 
 from meltemi.envoy.resource import Resource
 from meltemi.protos.envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest
-from meltemi.xds.stream import Ask, Response
+from meltemi.xds.subscription import Ask, Response
 
 
 def field(number: int, value: bytes) -> bytes:

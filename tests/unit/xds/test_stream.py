@@ -6,7 +6,8 @@ import pytest
 
 from meltemi.envoy.resource import CLUSTER, ENDPOINTS, LISTENER, ROUTES, VIRTUAL_HOST, Resource
 from meltemi.xds.shelf import Change, Shelf
-from meltemi.xds.stream import PATIENCE, Ask, Clock, Response, Stream, named_in
+from meltemi.xds.stream import PATIENCE, Clock, Stream, named_in
+from meltemi.xds.subscription import Ask, Response
 
 NOW = 100.0
 
