@@ -128,6 +128,8 @@ class Hub:
         """Take in a revision: what changed in audiences and offers, and proxies (by id) that changed their class."""
         self.clock.revision = number
         changes = self.catalogue.update(audiences=audiences, offers=offers)
+        for key in {change.shelf for change in changes} - self._before.keys():
+            self.catalogue.drop_if_empty(key)
         dirty = self._tell(changes)
         if placements:
             dirty |= self._move(placements)

@@ -62,6 +62,11 @@ class Shelf:
         """All names of a type, in no order that means anything."""
         return self._held.get(type_url, {}).keys()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is held under any name."""
+        return not any(self._held.values())
+
     def types(self) -> Collection[str]:
         """The types of which something is or was held."""
         return self._held.keys()
@@ -168,9 +173,11 @@ class Catalogue:
                 ]
         return [change for change in changes if change is not None]
 
-    def drop_view(self, key: str) -> None:
-        """A view has no proxies any more."""
-        self.shelves.pop(key, None)
+    def drop_if_empty(self, key: str) -> None:
+        """Take down a shelf that nobody stands before, if nothing is left on it."""
+        shelf = self.shelves.get(key)
+        if shelf is not None and shelf.is_empty:
+            del self.shelves[key]
 
     def _take_in(self, key: Hashable, offer: Offer | None) -> Iterable[tuple[Name, str]]:
         """Replace one offer; yields the names that may have changed by it, and for which view ("": for audiences)."""
