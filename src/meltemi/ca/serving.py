@@ -80,12 +80,23 @@ class ServingCertificate:
         With `require_client` a peer must prove an identity that the mesh's roots vouch for; without, none is asked for.
         """
 
-        def fetch() -> grpc.ServerCertificateConfiguration:
-            served = self.current()
+        def configuration(served: ServerCertificate) -> grpc.ServerCertificateConfiguration:
             roots = self._authority.trust_bundle.encode() if require_client else None
             return grpc.ssl_server_certificate_configuration([(served.key, served.chain)], roots)
 
-        return grpc.dynamic_ssl_server_credentials(fetch(), fetch, require_client)
+        given = self.current()
+
+        def fetch() -> grpc.ServerCertificateConfiguration | None:
+            # gRPC replaces what handshakes are made with when it gets a configuration, while other handshakes are under
+            # way, and has crashed doing so: it must get one only when there is a new one.
+            nonlocal given
+            served = self.current()
+            if served is given:
+                return None
+            given = served
+            return configuration(served)
+
+        return grpc.dynamic_ssl_server_credentials(configuration(given), fetch, require_client)  # type: ignore[arg-type]
 
 
 def issue_for_server(
