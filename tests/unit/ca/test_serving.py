@@ -16,9 +16,7 @@ from meltemi.ca.serving import ServingCertificate, control_plane_identity
 def test_grpc_gets_a_configuration_only_when_the_certificate_is_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """It exchanges what handshakes are made with on each, and crashes if others are under way: so once a half-life."""
     given: list[Callable[[], Any]] = []
-    monkeypatch.setattr(
-        grpc, "dynamic_ssl_server_credentials", lambda first, fetch, required: given.append(fetch) or first
-    )
+    monkeypatch.setattr(grpc, "dynamic_ssl_server_credentials", lambda first, fetch, required: given.append(fetch))
     now = datetime.now(UTC)
     times = [now]
     authority = load_authority(new_root("cluster.local", now), now)
