@@ -72,9 +72,12 @@ class Composer:
         return body + field(5, response.nonce.encode())
 
 
+_DUMP = re.compile(r"goo\.gle/debug\w*\s*(?:^\s*(?:[\w.\[\]/-]+(?:: .*| \{)|\})$\n?)*", re.MULTILINE)
+
+
 def words_of(message: str) -> str:
-    """What Envoy says is wrong, without the dump of the resource that it may append."""
-    return re.sub(r"[:\s]*goo\.gle/debug.*", "", message, flags=re.DOTALL).strip()
+    """What Envoy says is wrong, without the dumps of resources that stand before or behind it."""
+    return _DUMP.sub(" ", message).strip(" :\n")
 
 
 def read_request(request: DeltaDiscoveryRequest) -> Ask:
