@@ -90,8 +90,6 @@ class MeshProblem(msgspec.Struct, frozen=True):
 
     def as_problem(self, place: Origin | None = None) -> Problem:
         """The same as a problem, at a place that is better known here than there."""
-        file, _, line = self.origin.rpartition(":")
-        told = Origin(file, int(line)) if line.isdigit() and file else Origin(self.origin)
         severity = Severity(self.severity) if self.severity in tuple(Severity) else Severity.ERROR
         return Problem(
             ref=self.ref,
@@ -100,13 +98,19 @@ class MeshProblem(msgspec.Struct, frozen=True):
             hint=self.hint,
             code=self.code,
             severity=severity,
-            origin=place or told,
+            origin=place or origin_of(self.origin),
         )
 
     @property
     def is_error(self) -> bool:
         """Whether the object, or a part of it, is out of effect."""
         return self.severity == "Error"
+
+
+def origin_of(text: str) -> Origin:
+    """An origin from its text, `shop.yaml:12`."""
+    file, _, line = text.rpartition(":")
+    return Origin(file, int(line)) if line.isdigit() and file else Origin(text)
 
 
 class SourceRow(msgspec.Struct, frozen=True, order=True):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from meltemi.cli.configuration import clusters, endpoints, listeners, routes, secrets
-from meltemi.cli.meshapi import ResourceRow
+from meltemi.cli.meshapi import ResourceRow, SourceRow
 
 V1, V3 = "outbound|9080|v1|reviews.bookshop.svc.cluster.local", "outbound|9080|v3|reviews.bookshop.svc.cluster.local"
 HTTP = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
@@ -140,13 +140,21 @@ def test_virtual_hosts_stand_under_their_route_configuration_in_the_order_of_por
     ]
 
 
-def test_only_the_first_route_of_a_virtual_host_names_its_source() -> None:
-    from meltemi.cli.meshapi import SourceRow
+def rule(index: int) -> SourceRow:
+    return SourceRow("VirtualService", "bookshop", "reviews", f"spec.http[{index}]")
 
-    source = SourceRow("VirtualService", "bookshop", "reviews", "spec.http[0]")
+
+def test_a_route_names_the_rule_it_was_made_of() -> None:
     content = {"domains": ["a"], "routes": [{"match": {"path": "/x"}}, {"match": {"prefix": "/"}}]}
-    rows = routes.rows([ResourceRow("VirtualHost", "80/a:80", sources=(source,), content=content)], wide=False)
-    assert [row.sources for row in rows] == [(source,), ()]
+    whole = SourceRow("VirtualService", "bookshop", "reviews")
+    shown = ResourceRow("VirtualHost", "80/a:80", sources=(whole, rule(0), rule(1)), content=content)
+    assert [row.sources for row in routes.rows([shown], wide=False)] == [(rule(0),), (rule(1),)]
+
+
+def test_where_one_rule_became_several_routes_the_first_names_all_sources() -> None:
+    content = {"domains": ["a"], "routes": [{"match": {"path": "/x"}}, {"match": {"prefix": "/"}}]}
+    shown = ResourceRow("VirtualHost", "80/a:80", sources=(rule(0),), content=content)
+    assert [row.sources for row in routes.rows([shown], wide=False)] == [(rule(0),), ()]
 
 
 def test_a_cluster_is_told_by_service_port_and_subset() -> None:

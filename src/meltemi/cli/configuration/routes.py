@@ -1,7 +1,7 @@
 """Routes: for which host and which requests, where to.
 
 Route configurations that ask for their virtual hosts one by one have a row of their own; so has each route of a virtual
-host, whose domains and source stand on its first line.
+host. Where it can be told, its source is the very rule it was made of.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from meltemi.cli.configuration.rows import Json, Row, cluster, dig, host_name, shares
-from meltemi.cli.meshapi import ResourceRow
+from meltemi.cli.meshapi import ResourceRow, SourceRow
 
 HEADERS = ("Routes", "Domains", "Match", "To", "Details", "Source")
 WIDE = frozenset({"Details"})
@@ -22,11 +22,12 @@ def rows(resources: Sequence[ResourceRow], wide: bool) -> list[Row]:
     for resource in resources:
         content = resource.content or {}
         if resource.type == "VirtualHost":
-            found += _virtual_host(resource.name.partition("/")[0], content, resource, wide)
+            found += _virtual_host(resource.name.partition("/")[0], content, resource.sources, wide)
             continue
-        for host in content.get("virtual_hosts") or ():
-            found += _virtual_host(resource.name, host, resource, wide)
-        if not content.get("virtual_hosts"):
+        hosts = content.get("virtual_hosts") or ()
+        for host in hosts:
+            found += _virtual_host(resource.name, host, resource.sources, wide)
+        if not hosts:
             found.append(Row((resource.name, "", "", "", ""), resource.sources))
     return sorted(found, key=_by_configuration)
 
@@ -37,15 +38,26 @@ def _by_configuration(row: Row) -> tuple[bool, int, str]:
     return (not name.isdigit(), int(name) if name.isdigit() else 0, name)
 
 
-def _virtual_host(routes: str, host: Json, resource: ResourceRow, wide: bool) -> Iterator[Row]:
+def _virtual_host(routes: str, host: Json, sources: tuple[SourceRow, ...], wide: bool) -> Iterator[Row]:
     domains = ", ".join(_telling(host.get("domains") or (), wide=wide))
-    first = True
-    for route in host.get("routes") or ():
+    found = host.get("routes") or ()
+    for route, parts in zip(found, shared_out(sources, len(found)), strict=True):
         cells = (routes, domains, match(route.get("match") or {}), target(route, wide=wide), details(route))
-        yield Row(cells, resource.sources if first or wide else ())
-        first = False
-    if first:
-        yield Row((routes, domains, "", "nothing", ""), resource.sources)
+        yield Row(cells, parts)
+    if not found:
+        yield Row((routes, domains, "", "nothing", ""), sources)
+
+
+def shared_out(sources: tuple[SourceRow, ...], count: int) -> list[tuple[SourceRow, ...]]:
+    """The sources of each of `count` routes.
+
+    A virtual host names each part of an object once, in the order of its routes: if there are as many parts as routes,
+    each is its route's. Else (one rule became several routes, or none was written for some) all stand with the first.
+    """
+    parts = [source for source in sources if source.path]
+    if len(parts) == count:
+        return [(part,) for part in parts]
+    return [sources, *[()] * (count - 1)] if count else []
 
 
 def _telling(domains: Sequence[str], *, wide: bool) -> list[str]:

@@ -13,6 +13,7 @@ from meltemi.cli.session import Api, api_options, run
 from meltemi.cli.surroundings import Choice
 
 if TYPE_CHECKING:
+    from meltemi.base.problems import Problem
     from meltemi.cli.meshapi import MeshProblem
     from meltemi.cli.overview import Overview
 
@@ -81,9 +82,23 @@ def _show(overview: Overview, output: str) -> None:
     refused = list(syncing.rejections(overview.proxies))
     if overview.problems or refused:
         click.echo()
-    problems.tell((each.as_problem() for each in in_order(overview.problems)), err=False)
+    problems.tell(placed(in_order(overview.problems)), err=False)
     for line in refused:
         click.echo(line)
+
+
+def placed(found: list[MeshProblem]) -> list[Problem]:
+    """Problems with the lines of their fields, where the files are at hand."""
+    from meltemi.cli.meshapi import SourceRow, origin_of
+    from meltemi.cli.sources import Places
+
+    places = Places({problem.ref: problem.origin for problem in found})
+    return [
+        problem.as_problem(
+            origin_of(places.place(SourceRow(problem.kind, problem.namespace, problem.name, problem.path)))
+        )
+        for problem in found
+    ]
 
 
 def in_order(found: tuple[MeshProblem, ...]) -> list[MeshProblem]:
