@@ -125,8 +125,13 @@ def test_a_route_is_led_back_to_the_line_of_its_file(mesh: Mesh) -> None:
     assert "VirtualService shop/web spec.http[0].match[0] (route.yaml:8)" in told
     content = json.loads(mesh.run("proxy-config", "routes", "app=web", "--name", "web.shop", "-o", "json"))
     assert content[0]["content"]["routes"][0]["direct_response"]["status"] == 418
-    for kind in ("listeners", "clusters", "endpoints", "all"):
-        assert "web" in mesh.run("proxy-config", kind, "deploy/web", "-o", "wide")
+    for kind, part in (
+        ("listeners", "routes 80"),
+        ("clusters", "web.shop"),
+        ("endpoints", "shop/web"),
+        ("all", "ROUTES"),
+    ):
+        assert part in mesh.run("proxy-config", kind, "deploy/web", "-o", "wide")
 
 
 def test_an_object_is_described_with_who_has_it(mesh: Mesh) -> None:
