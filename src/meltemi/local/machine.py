@@ -40,6 +40,7 @@ from meltemi.local.pod import RunnerSettings
 from meltemi.local.podreports import ApiReports
 from meltemi.local.processes import Processes
 from meltemi.local.proxies import ProxyLauncher, Surroundings
+from meltemi.local.reawakening import forget_last_run
 from meltemi.local.runner import PodRunner
 from meltemi.local.syscalls import MountFlag, mount
 from meltemi.local.watch import Watch
@@ -98,6 +99,7 @@ class Machine:
         stack.callback(network.close)
         api = await self._start_api(stack)
         client = api.client("meltemi-machine")
+        await forget_last_run(client)
         await stack.enter_async_context(background(Controllers(api.verbs).run(), "controllers"))
         exposure = Exposure(client, self._door, lambda entry: self._tell("reachable", entry))
         await stack.enter_async_context(background(exposure.run(), "exposure"))
