@@ -74,10 +74,10 @@ class Revisions:
         return self._done
 
     def flush(self) -> None:
-        """Commit at once what has been gathered."""
+        """Commit at once what has been gathered. That may be nothing: the first revision of an empty mesh has its defaults."""
         if self._timer is not None:
             self._timer.cancel()
-            self._close_window()
+        self._close_window()
 
     def _close_window(self) -> None:
         facts, done = self._facts, self._done

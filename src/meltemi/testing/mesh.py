@@ -1,0 +1,436 @@
+"""A real mesh for tests: `meltemi up` in a process of its own, and what a test does with it, in plain calls.
+
+    with Mesh.started(directory) as mesh:
+        mesh.apply(yaml)                       returns when every proxy concerned has acknowledged
+        shop, = mesh.deploy("shop", "default")
+        shop.get("http://books:8080/")
+
+Every wait is for an event (a watch of the API, an answer of the control plane), with a deadline, and a failure tells
+what was there instead. The calls block; they are made on an event loop in a thread, so that tests need not be async.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from meltemi.api import registry
+from meltemi.api.yaml import load
+from meltemi.base.refs import Ref
+from meltemi.cli.failures import Failure
+from meltemi.cli.meshapi import MeshApi, MeshProblem, ProxyState, ResourceRow
+from meltemi.cli.waiting import is_rolled_out
+from meltemi.kube import config
+from meltemi.kube.client import Client
+from meltemi.kube.errors import Gone, NotFound
+from meltemi.kube.resources import DEPLOYMENTS, ENDPOINT_SLICES, NAMESPACES, PODS, SERVICES, Obj, Resource
+from meltemi.kube.transport import HttpTransport
+from meltemi.sources.kubernetes import resource_of
+from meltemi.testing import tunnel, workloads
+from meltemi.testing.clients import EchoPod
+from meltemi.testing.echo.orders import Reply
+from meltemi.testing.processes import child_running, children_of
+
+T = TypeVar("T")
+
+SECONDS = 30.0
+"""How long a wait may take, unless a call says otherwise."""
+
+_GATE = "meltemi-testing"
+_LOOK_AGAIN = 0.05
+
+
+class MeshError(AssertionError):
+    """What a test waited for did not come, or was refused."""
+
+
+class Mesh:
+    """A running mesh. `home` is its MELTEMI_HOME."""
+
+    def __init__(self, home: Path, process: subprocess.Popen[str]) -> None:
+        self.home = home
+        self._process = process
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="mesh", daemon=True)
+        self._client: Client
+        self._api: MeshApi
+        self._gate = ("127.0.0.1", 0)
+        self._kinds: frozenset[str] = frozenset()
+
+    def __repr__(self) -> str:
+        return f"<Mesh {self.home} process {self._process.pid}>"
+
+    # --- coming and going ---
+
+    @classmethod
+    @contextlib.contextmanager
+    def started(cls, directory: Path, *, ordinary_user: bool = False) -> Iterator[Mesh]:
+        """A mesh with nothing in it but the gate. `directory` becomes its home; root can be made to be `nobody`."""
+        if ordinary_user and os.getuid() == 0:
+            directory.chmod(0o777)
+        command = [sys.executable, "-m", "meltemi.testing.machine", *(["--ordinary-user"] if ordinary_user else [])]
+        with (directory / "up.log").open("w") as errors:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env={**os.environ, "MELTEMI_HOME": str(directory)},
+            )
+        mesh = cls(directory, process)
+        try:
+            mesh._begin()
+            yield mesh
+        finally:
+            mesh._end()
+
+    @property
+    def kubeconfig(self) -> Path:
+        """How to reach the API."""
+        return self.home / "local" / "kubeconfig"
+
+    def _begin(self) -> None:
+        assert self._process.stdout is not None
+        said = ""
+        for line in self._process.stdout:
+            said += line
+            if line.split()[:1] == ["api"]:
+                break
+        else:
+            raise MeshError(f"the mesh did not start: {said}{(self.home / 'up.log').read_text()}")
+        threading.Thread(target=self._process.stdout.read, name="mesh output", daemon=True).start()
+        self._thread.start()
+        self._do(self._connect())
+        self.apply(workloads.gate(_GATE))
+        self._do(self._open_gate())
+
+    async def _connect(self) -> None:
+        self._client = Client(HttpTransport(config.load(self.kubeconfig)), field_manager="test")
+        self._api = MeshApi(self._client.transport, "the test's mesh")
+        async with asyncio.timeout(SECONDS):
+            while not self._kinds:
+                try:
+                    self._kinds = await self._api.kinds()
+                except Failure:
+                    # The control plane is starting: nothing tells when it listens but that it answers.
+                    await asyncio.sleep(_LOOK_AGAIN)
+
+    async def _open_gate(self) -> None:
+        service = await self._until(SERVICES, _GATE, lambda found: any(map(_outside_ports, found)), "the gate is open")
+        self._gate = ("127.0.0.1", next(_outside_ports(each)[0] for each in service if _outside_ports(each)))
+
+    def _end(self) -> None:
+        if self._thread.is_alive():
+            with contextlib.suppress(AttributeError):
+                self._do(self._client.aclose())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+        self._loop.close()
+        self._process.terminate()
+        try:
+            self._process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    def _do(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    # --- objects ---
+
+    def apply(self, objects: str | Iterable[Obj], *, wait: bool = True, seconds: float = SECONDS) -> list[Ref]:
+        """Applies YAML or objects. Returns what it was, when it runs and every proxy concerned has acknowledged.
+
+        Raises ApiError if the API refuses one, and MeshError if something is not live in time.
+        """
+        return self._do(self._apply(self._objects(objects), wait=wait, seconds=seconds))
+
+    @contextlib.contextmanager
+    def applied(self, objects: str | Iterable[Obj]) -> Iterator[list[Ref]]:
+        """Applies objects for as long as the body runs."""
+        listed = self._objects(objects)
+        try:
+            yield self.apply(listed)
+        finally:
+            self.delete([_ref(obj) for obj in listed])
+
+    def delete(self, refs: Sequence[Ref], *, seconds: float = SECONDS) -> None:
+        """Deletes objects, if they exist. Returns when every proxy has acknowledged that."""
+        self._do(self._delete(refs, seconds))
+
+    @contextlib.contextmanager
+    def namespace(self, name: str, labels: dict[str, str] | None = None) -> Iterator[str]:
+        """A namespace, with injection unless `labels` say otherwise; deleted with everything in it at the end."""
+        metadata = {"name": name, "labels": {"istio-injection": "enabled"} if labels is None else labels}
+        self.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}])
+        try:
+            yield name
+        finally:
+            self._do(self._delete_namespace(name))
+
+    def get(self, kind: str, namespace: str, name: str) -> Obj:
+        """An object. Raises NotFound."""
+        return self._do(self._client.get(_resource(kind), name, namespace))
+
+    def all(self, kind: str, namespace: str, labels: str = "") -> list[Obj]:
+        """The objects of a kind in a namespace."""
+        return self._do(self._client.list(_resource(kind), namespace, labels=labels)).items
+
+    def until(
+        self, kind: str, namespace: str, holds: Callable[[list[Obj]], bool], what: str, *, seconds: float = SECONDS
+    ) -> list[Obj]:
+        """Waits until something holds of all objects of a kind in a namespace. Raises MeshError that names `what`."""
+        return self._do(self._until(_resource(kind), namespace, holds, what, seconds))
+
+    # --- workloads ---
+
+    def deploy(self, *objects: Obj | Sequence[Obj], seconds: float = SECONDS) -> None:
+        """Applies the manifests of workloads. Returns when they run and every proxy knows their endpoints."""
+        listed = [obj for each in objects for obj in ([each] if isinstance(each, dict) else each)]
+        self.apply(listed, seconds=seconds)
+        for namespace in sorted({_ref(obj).namespace for obj in listed} - {""}):
+            self._do(self._endpoints_live(namespace, seconds))
+
+    def pods(self, namespace: str, labels: str = "") -> list[EchoPod]:
+        """The pods of a namespace that are ready and stay, by name."""
+        found = self.all("Pod", namespace, labels)
+        kept = [pod for pod in found if _is_ready(pod) and "deletionTimestamp" not in pod["metadata"]]
+        return [
+            EchoPod(pod["metadata"]["name"], namespace, pod["status"]["podIP"], self._ask)
+            for pod in sorted(kept, key=lambda pod: str(pod["metadata"]["name"]))
+        ]
+
+    def pod(self, namespace: str, labels: str) -> EchoPod:
+        """The one pod with these labels. Raises MeshError if there is none or another."""
+        found = self.pods(namespace, labels)
+        if len(found) != 1:
+            raise MeshError(f"{labels} in {namespace} names {found}, not one pod")
+        return found[0]
+
+    def outside_port(self, namespace: str, service: str, port: int) -> int:
+        """The port of 127.0.0.1 that leads to a port of a LoadBalancer service."""
+
+        def led(found: list[Obj]) -> bool:
+            named = [each for each in found if _name(each) == service]
+            return bool(named) and len(_outside_ports(named[0])) == len(named[0]["spec"]["ports"])
+
+        found = self.until("Service", namespace, led, f"{service} is reachable from outside")
+        chosen = next(each for each in found if _name(each) == service)
+        numbers = [each["port"] for each in chosen["spec"]["ports"]]
+        return _outside_ports(chosen)[sorted(numbers).index(port)]
+
+    # --- looking in ---
+
+    def fetch(self, host: str, port: int, target: str = "/", *, seconds: float = SECONDS) -> Reply:
+        """A GET of an address in the mesh's network, past every sidecar's client side."""
+        return self._ask(host, port, target, None, seconds)
+
+    def proxies(self) -> list[ProxyState]:
+        """The connected proxies."""
+        return self._do(self._api.proxies())
+
+    def problems(self, ref: Ref | None = None) -> list[MeshProblem]:
+        """What is wrong with an object, or with all of them."""
+        return [problem for problem in self._do(self._api.problems()) if ref is None or problem.ref == ref]
+
+    def proxy_config(self, proxy: str, kind: str, *, name: str = "", full: bool = False) -> list[ResourceRow]:
+        """What a proxy should hold of a kind (listeners, routes, clusters, endpoints, secrets)."""
+        return self._do(self._api.configuration(proxy, kind, name=name, full=full)).get(kind, [])
+
+    def kill(self, component: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """Sends a signal to a process of the mesh: the one whose command line has `component` in it."""
+        found = [child for child in children_of(self._process.pid) if child_running(child, component)]
+        if not found:
+            raise MeshError(f"no process of the mesh runs {component}")
+        for child in found:
+            os.kill(child, number)
+
+    # --- the asynchronous inside ---
+
+    def _ask(self, host: str, port: int, target: str, body: bytes | None, seconds: float) -> Reply:
+        return self._do(tunnel.request(self._gate, host, port, target, body=body, seconds=seconds))
+
+    def _objects(self, objects: str | Iterable[Obj]) -> list[Obj]:
+        if not isinstance(objects, str):
+            return [*objects]
+        loaded = load(objects, "test.yaml")
+        if loaded.problems:
+            raise MeshError("\n".join(map(str, loaded.problems)))
+        return [document.data for document in loaded.documents]
+
+    async def _apply(self, objects: Sequence[Obj], *, wait: bool, seconds: float) -> list[Ref]:
+        deadline = time.monotonic() + seconds
+        versions: dict[Ref, str] = {}
+        for obj in objects:
+            applied = await self._client.apply(_resource(obj["kind"], obj["apiVersion"]), obj, force=True)
+            versions[_ref(obj)] = applied["metadata"]["resourceVersion"]
+        if wait:
+            for ref, version in versions.items():
+                if ref.kind == "Deployment":
+                    await self._rolled_out(ref, deadline - time.monotonic())
+                else:
+                    await self._live(ref, version, deadline - time.monotonic())
+        return list(versions)
+
+    async def _live(self, ref: Ref, version: str, seconds: float) -> None:
+        if ref.kind not in self._kinds:
+            return
+        live = await self._api.wait(ref, version, max(seconds, 0.1))
+        if not live.live:
+            raise MeshError(f"{ref} in version {version} is not live in time: {live}")
+
+    async def _delete(self, refs: Sequence[Ref], seconds: float) -> None:
+        for ref in refs:
+            with contextlib.suppress(NotFound):
+                await self._client.delete(_resource(ref.kind), ref.name, ref.namespace, propagation="Background")
+        for ref in refs:
+            await self._live(ref, "-1", seconds)
+
+    async def _delete_namespace(self, name: str) -> None:
+        with contextlib.suppress(NotFound):
+            await self._client.delete(NAMESPACES, name)
+        await self._until(PODS, name, lambda pods: not pods, f"the pods of {name} are gone")
+        await self._until(NAMESPACES, "", lambda all_: name not in map(_name, all_), f"the namespace {name} is gone")
+
+    async def _rolled_out(self, ref: Ref, seconds: float) -> None:
+        def holds(found: list[Obj]) -> bool:
+            return any(_name(each) == ref.name and is_rolled_out(each) for each in found)
+
+        try:
+            await self._until(DEPLOYMENTS, ref.namespace, holds, f"{ref} has rolled out", max(seconds, 0.1))
+        except MeshError as error:
+            pods = (await self._client.list(PODS, ref.namespace)).items
+            told = "\n".join(f"{_name(pod)}: {pod.get('status')}" for pod in pods)
+            raise MeshError(f"{error}\n{told}") from None
+
+    async def _endpoints_live(self, namespace: str, seconds: float) -> None:
+        """Waits until the slices of all services name all ready pods, and every proxy knows them."""
+        pods = [pod for pod in (await self._client.list(PODS, namespace)).items if _is_ready(pod)]
+        services = (await self._client.list(SERVICES, namespace)).items
+        wanted = {_name(service): _selected(service, pods) for service in services if service["spec"].get("selector")}
+
+        def holds(slices: list[Obj]) -> bool:
+            return all(addresses <= _ready_addresses(service, slices) for service, addresses in wanted.items())
+
+        slices = await self._until(ENDPOINT_SLICES, namespace, holds, f"the endpoints of {namespace}", seconds)
+        for each in slices:
+            ref = Ref("EndpointSlice", namespace, _name(each))
+            await self._live(ref, each["metadata"]["resourceVersion"], seconds)
+
+    async def _until(
+        self,
+        resource: Resource,
+        namespace: str,
+        holds: Callable[[list[Obj]], bool],
+        what: str,
+        seconds: float = SECONDS,
+    ) -> list[Obj]:
+        known: dict[str, Obj] = {}
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    listed = await self._client.list(resource, namespace)
+                    known = {_name(obj): obj for obj in listed.items}
+                    if holds([*known.values()]):
+                        return [*known.values()]
+                    if await self._watched(resource, namespace, listed.resource_version, known, holds):
+                        return [*known.values()]
+        except TimeoutError:
+            states = "\n".join(f"{name}: {obj.get('status', obj.get('endpoints'))}" for name, obj in known.items())
+            raise MeshError(f"after {seconds:.0f} s it is still not so that {what}:\n{states}") from None
+
+    async def _watched(
+        self,
+        resource: Resource,
+        namespace: str,
+        version: str,
+        known: dict[str, Obj],
+        holds: Callable[[list[Obj]], bool],
+    ) -> bool:
+        """Follows changes until it holds; False if the watch ends before."""
+        events = self._client.watch(resource, namespace, resource_version=version)
+        with contextlib.suppress(Gone):
+            async with contextlib.aclosing(events):
+                async for event in events:
+                    obj = msgspec.json.decode(event.object)
+                    if event.type == "DELETED":
+                        known.pop(_name(obj), None)
+                    elif event.type != "BOOKMARK":
+                        known[_name(obj)] = obj
+                    if holds([*known.values()]):
+                        return True
+        return False
+
+
+def eventually(ask: Callable[[], T], holds: Callable[[T], bool], *, seconds: float = 10.0) -> T:
+    """Asks again and again, at once, until the answer is as it should be. Raises MeshError with the last answer.
+
+    For what no acknowledgement covers: old connections that are still drained, endpoints that are ejected.
+    """
+    deadline = time.monotonic() + seconds
+    while not holds(answer := ask()):
+        if time.monotonic() > deadline:
+            raise MeshError(f"after {seconds:.0f} s the answer is still {answer}")
+    return answer
+
+
+def _resource(kind: str, api_version: str = "") -> Resource:
+    for each in registry.KINDS:
+        if each.kind == kind and (not api_version or api_version in each.api_versions):
+            found = resource_of(each)
+            return found if not api_version else msgspec.structs.replace(found, version=api_version.rpartition("/")[2])
+    raise LookupError(f"there is no kind {kind} {api_version}")
+
+
+def _ref(obj: Obj) -> Ref:
+    metadata = obj["metadata"]
+    namespaced = _resource(obj["kind"], obj["apiVersion"]).namespaced
+    return Ref(obj["kind"], metadata.setdefault("namespace", "default") if namespaced else "", metadata["name"])
+
+
+def _name(obj: Obj) -> str:
+    return str(obj["metadata"]["name"])
+
+
+def _is_ready(pod: Obj) -> bool:
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
+def _selected(service: Obj, pods: Iterable[Obj]) -> frozenset[str]:
+    """The addresses of the pods behind a service."""
+    selector = service["spec"]["selector"].items()
+    return frozenset(
+        pod["status"]["podIP"] for pod in pods if selector <= (pod["metadata"].get("labels") or {}).items()
+    )
+
+
+def _ready_addresses(service: str, slices: Iterable[Obj]) -> frozenset[str]:
+    return frozenset(
+        address
+        for each in slices
+        if each["metadata"].get("labels", {}).get("kubernetes.io/service-name") == service
+        for endpoint in each.get("endpoints") or ()
+        if endpoint.get("conditions", {}).get("ready", True)
+        for address in endpoint["addresses"]
+    )
+
+
+def _outside_ports(service: Obj) -> list[int]:
+    """The ports of the machine that lead to a LoadBalancer service, in the order of the service's own."""
+    ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()
+    return [port["port"] for each in ingress for port in each.get("ports") or ()]
