@@ -197,6 +197,7 @@ class _Messenger(Terminal):
             super().tell(word, value)
         except (BrokenPipeError, ValueError):
             self._out = sys.stdout
+            super().tell(word, value)
 
 
 def _apply_to(home: Home, running: Running, options: UpOptions) -> int:
