@@ -34,12 +34,6 @@ class Served(msgspec.Struct, frozen=True):
     versions: tuple[str, ...] = ()
 
     @property
-    def full_name(self) -> str:
-        """`plural.group`, or the plural alone for the core group: what errors and tables call it."""
-        group = self.resource.group
-        return f"{self.resource.plural}.{group}" if group else self.resource.plural
-
-    @property
     def title(self) -> str:
         """`singular.group`: what stands before the slash in `virtualservice.networking.istio.io/reviews`."""
         singular = self.singular or self.resource.kind.lower()

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from meltemi.cli.failures import Failure
+from meltemi.cli.failures import INTERRUPTED, Failure
 from meltemi.cli.lazy import Program
 
 HELP = """A service mesh: Istio's resources in, stock Envoys out; on this machine and on Kubernetes.
@@ -37,7 +37,7 @@ def run(arguments: list[str], obj: object = None) -> int:
             return _tell(error)
     except (click.Abort, KeyboardInterrupt):
         click.echo(err=True)
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone (`| head`): there is nobody left to tell anything.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from meltemi.api import decoding, registry
+from meltemi.api import decoding
 from meltemi.api.support import unhonoured, unsupported
 from meltemi.api.validation import validate
 from meltemi.api.yaml import Document, Loaded, load, load_file
@@ -206,9 +206,3 @@ def files_of(path: Path, *, recursive: bool = False) -> list[Path]:
         hint = "-R looks into its subdirectories" if deeper else "manifests end in .yaml, .yml or .json"
         raise Failure(f"there are no manifests in {path}", hint, USAGE)
     return found
-
-
-def is_mesh_kind(manifest: Manifest) -> bool:
-    """Whether the object is of a kind of the mesh, not one of Kubernetes' own."""
-    kind = registry.find(manifest.api_version, manifest.ref.kind)
-    return kind is not None and kind.mesh
