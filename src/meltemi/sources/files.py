@@ -1,6 +1,6 @@
 """A directory of manifests, kept in effect: what is in the files is applied, what has gone from them is deleted.
 
-Every object is applied to the API by server-side apply (manager `meltemi`) with two marks: the annotation
+Every object is applied to the API by server-side apply (manager `meltemi-files`) with two marks: the annotation
 `meltemi.dev/origin` says file and line, and the label `meltemi.dev/files` names the set of files, so that what the
 set no longer has can be found and deleted, also after a restart. A document is applied again only when its text has
 changed: what was changed by hand meanwhile stays until then.
@@ -31,7 +31,7 @@ from meltemi.sources import inotify, marks
 from meltemi.sources.kubernetes import resource_of
 
 FILES_LABEL = "meltemi.dev/files"
-MANAGER = "meltemi"
+MANAGER = "meltemi-files"
 _SUFFIXES = (".yaml", ".yml", ".json")
 _FIRST = ("Namespace", "ServiceAccount", "ConfigMap", "Secret", "MeshConfig", "Service")
 _LAST = ("Deployment", "ReplicaSet", "Pod")
