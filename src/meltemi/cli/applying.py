@@ -18,8 +18,9 @@ from meltemi.base.refs import Ref
 from meltemi.cli.failures import did_you_mean, explain
 from meltemi.cli.kinds import Kinds, Served
 from meltemi.cli.manifests import UNKNOWN_KIND, Manifest, marked
-from meltemi.kube.errors import ApiError, Invalid, NotFound, Unreachable
+from meltemi.kube.errors import ApiError, Conflict, Invalid, NotFound, Unreachable
 from meltemi.kube.resources import Obj
+from meltemi.sources.marks import FILES_MANAGER
 
 if TYPE_CHECKING:
     from meltemi.kube.client import Client
@@ -105,7 +106,7 @@ class Applier:
 
         async def attempt(each: Planned) -> list[Problem]:
             try:
-                await self._client.apply(each.kind.resource, each.obj, force=self._force, dry_run=True)
+                await self._put(each, dry_run=True)
             except Unreachable:
                 raise
             except NotFound as error:
@@ -124,8 +125,17 @@ class Applier:
             before: Obj | None = await self._client.get(resource, ref.name, ref.namespace)
         except NotFound:
             before = None
-        obj = await self._client.apply(resource, each.obj, force=self._force, dry_run=dry_run)
+        obj = await self._put(each, dry_run=dry_run)
         return Applied(each, outcome(before, obj), obj)
+
+    async def _put(self, each: Planned, *, dry_run: bool) -> Obj:
+        """Server-side apply. Over what `meltemi up` keeps from files, a person's word goes: until the file changes."""
+        try:
+            return await self._client.apply(each.kind.resource, each.obj, force=self._force, dry_run=dry_run)
+        except Conflict as error:
+            if not error.status.causes or not all(f'"{FILES_MANAGER}"' in each.message for each in error.status.causes):
+                raise
+        return await self._client.apply(each.kind.resource, each.obj, force=True, dry_run=dry_run)
 
     def refusal(self, each: Planned, error: ApiError) -> list[Problem]:
         """A refusal as problems of the object, with the lines of the fields that it names."""

@@ -31,7 +31,6 @@ from meltemi.sources import inotify, marks
 from meltemi.sources.kubernetes import resource_of
 
 FILES_LABEL = "meltemi.dev/files"
-MANAGER = "meltemi-files"
 _SUFFIXES = (".yaml", ".yml", ".json")
 _FIRST = ("Namespace", "ServiceAccount", "ConfigMap", "Secret", "MeshConfig", "Service")
 _LAST = ("Deployment", "ReplicaSet", "Pod")
@@ -187,7 +186,9 @@ async def apply(
             before = await client.get(resource, metadata["name"], metadata.get("namespace", ""))
         except NotFound:
             before = None
-        after = await client.apply(resource, manifest.obj, field_manager=MANAGER, force=force, dry_run=dry_run)
+        after = await client.apply(
+            resource, manifest.obj, field_manager=marks.FILES_MANAGER, force=force, dry_run=dry_run
+        )
     except ApiError as error:
         return Applied(manifest.ref, Outcome.REFUSED, origin), tuple(_refusals(manifest, error))
     if before is None:

@@ -14,6 +14,9 @@ from meltemi.base.refs import Origin
 ORIGIN = "meltemi.dev/origin"
 DIRECTORY = "meltemi.dev/directory"
 
+FILES_MANAGER = "meltemi-files"
+"""The field manager of what is kept in effect from files. What a person applies by hand goes under another name."""
+
 _TEMPLATES = ("Deployment", "ReplicaSet")
 
 Obj = dict[str, Any]

@@ -53,7 +53,7 @@ async def test_what_is_in_the_files_is_applied_with_its_origin(client: Client, f
     assert outcomes(report) == {"one": "created", "two": "created"}
     metadata = (await client.get(CONFIG_MAPS, "two", "default"))["metadata"]
     assert metadata["annotations"]["meltemi.dev/origin"] == f"{folder}/a.yaml:6"
-    assert metadata["managedFields"][0]["manager"] == "meltemi"
+    assert metadata["managedFields"][0]["manager"] == "meltemi-files"
 
 
 async def test_only_what_has_changed_is_applied_again(client: Client, folder: Path) -> None:
