@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import TypeVar
 
@@ -47,7 +46,6 @@ class Revisions:
         self.pipeline = pipeline
         self.hub = hub
         self.on_revision: list[Callable[[Revision], None]] = []
-        self.times: OrderedDict[int, float] = OrderedDict()
         self._quiet = quiet
         self._longest = longest
         self._facts: list[Fact] = []
@@ -95,9 +93,6 @@ class Revisions:
         _REVISION.set(revision.number)
         for name in revision.changes:
             _COMMITS.labels(name).inc()
-        self.times[revision.number] = time.monotonic()
-        if len(self.times) > 1000:
-            self.times.popitem(last=False)
         offers: dict[Hashable, Offer | None] = {}
         for table in pipeline.offers:
             delta = revision.of(table)

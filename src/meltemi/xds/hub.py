@@ -10,16 +10,21 @@ Everything here is synchronous; the server carries what is decided.
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 
 from meltemi.base.problems import Problem, Severity
 from meltemi.envoy.resource import SECRET, Offer, Resource
 from meltemi.model.clients import Audience
 from meltemi.model.proxies import Placement, Proxy
+from meltemi.xds.metrics import METRICS
 from meltemi.xds.shelf import Catalogue, Change, Rejection, Shelf
 from meltemi.xds.stream import Clock, Stream
 from meltemi.xds.subscription import Ask, Outcome
 from meltemi.xds.vault import Vault
+
+# Of how many revisions the time is known, for the metric of convergence.
+_REMEMBERED = 1000
 
 
 class Layers:
@@ -78,6 +83,7 @@ class Hub:
         self.rejections: dict[tuple[str, str], Rejection] = {}
         self.on_rejection: Callable[[], None] = lambda: None
         self.on_progress: Callable[[], None] = lambda: None
+        self._made: OrderedDict[int, float] = OrderedDict()  # when the latest revisions were made, monotonic seconds
         self._before: dict[str, set[Connection]] = {}  # shelf -> the connections that stand before it
 
     def __repr__(self) -> str:
@@ -127,6 +133,9 @@ class Hub:
     ) -> None:
         """Take in a revision: what changed in audiences and offers, and proxies (by id) that changed their class."""
         self.clock.revision = number
+        self._made[number] = time.monotonic()
+        if len(self._made) > _REMEMBERED:
+            self._made.popitem(last=False)
         changes = self.catalogue.update(audiences=audiences, offers=offers)
         for key in {change.shelf for change in changes} - self._before.keys():
             self.catalogue.drop_if_empty(key)
@@ -176,7 +185,11 @@ class Hub:
 
     def on_request(self, connection: Connection, ask: Ask) -> None:
         """Take in a request of a proxy. Whoever writes to it asks its stream what is to be said."""
-        self._on_outcome(connection, connection.stream.on_request(ask))
+        outcome = connection.stream.on_request(ask)
+        made = self._made.get(outcome.revision)
+        if made is not None:
+            METRICS.convergence.observe(time.monotonic() - made)
+        self._on_outcome(connection, outcome)
         self.on_progress()
 
     def _on_outcome(self, connection: Connection, outcome: Outcome) -> None:

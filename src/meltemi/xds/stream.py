@@ -101,10 +101,12 @@ class Stream:
         if flight is None or flight.nonce != ask.nonce:
             return NOTHING
         state.flight = None
+        answered = max((each.revision for each in flight.before.values() if each.changed), default=0)
         if ask.error is None:
-            return Outcome(tuple(resource for resource in flight.sent.values() if resource is not None))
+            accepted = tuple(resource for resource in flight.sent.values() if resource is not None)
+            return Outcome(accepted, revision=answered)
         self.refused += 1
-        return Outcome(refusal=self._refused(state, flight, ask))
+        return Outcome(refusal=self._refused(state, flight, ask), revision=answered)
 
     def _refused(self, state: TypeState, flight: Flight, ask: Ask) -> Refusal:
         """Find who is to blame: those named in Envoy's words, or the only one; else they are tried one by one."""
@@ -196,7 +198,7 @@ class Stream:
         state = self.types.get(type_url)
         if state is None or not self._wants(type_url, state, name, old_version):
             return
-        state.wait(name, old_version, revision)
+        state.wait(name, old_version, revision, changed=True)
 
     def move(self, shelves: Shelves, revision: int) -> None:
         """The proxy belongs to another class from now on: everything is compared anew."""

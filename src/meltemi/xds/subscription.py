@@ -43,10 +43,14 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What an answer of the proxy means for others: resources it accepted, and resources it refused."""
+    """What an answer of the proxy means for others: resources it accepted, and resources it refused.
+
+    `revision` is that of the change which it answers; 0 where it answers what the proxy itself had asked for.
+    """
 
     accepted: tuple[Resource, ...] = ()
     refusal: Refusal | None = None
+    revision: int = 0
 
 
 NOTHING = Outcome()
@@ -71,6 +75,7 @@ class Pending(msgspec.Struct):
     held: str
     revision: int
     forced: bool = False
+    changed: bool = False  # because the shelves changed, not because the proxy asked
 
 
 class Flight(msgspec.Struct, frozen=True):
@@ -101,10 +106,10 @@ class TypeState:
         self.flight: Flight | None = None
         self.suspects: list[str] = []  # names of a refused response, to be tried one by one
 
-    def wait(self, name: str, held: str, revision: int, *, forced: bool = False) -> None:
+    def wait(self, name: str, held: str, revision: int, *, forced: bool = False, changed: bool = False) -> None:
         """Note that a name may have to be sent; what the proxy really holds was noted first and stays."""
         known = self.pending.get(name)
         if known is None:
-            self.pending[name] = Pending(held, revision, forced)
+            self.pending[name] = Pending(held, revision, forced, changed)
         elif forced:
             known.forced = True
