@@ -18,7 +18,7 @@ from msgspec import inspect
 from meltemi.api import core, registry, support
 from meltemi.api.registry import KINDS, Kind
 from meltemi.api.shaping import core_of, fields_of
-from meltemi.api.support import WITHOUT_MEANING_HERE, Node, acted_on
+from meltemi.api.support import WITHOUT_EFFECT_HERE, WITHOUT_MEANING_HERE, Node, acted_on
 from meltemi.cli.commands import COMMANDS, SECTIONS
 from meltemi.cli.lazy import USUAL_EXIT_STATUS, Program, Verb
 from meltemi.cli.main import cli
@@ -58,8 +58,8 @@ KUBERNETES_INTRODUCTION = """\
 ## Kubernetes' own kinds
 
 Namespaces, ServiceAccounts, Services, Deployments, ReplicaSets, Pods, EndpointSlices, ConfigMaps and Secrets mean on one
-machine what they mean in a cluster. These are the fields of Pods and Services that are read there. Of any other that is
-set, `meltemi apply` and `meltemi validate` warn with the code `FieldNotHonoured`; only those that say where a pod is placed
+machine what they mean in a cluster. These are the fields of Pods and Services that are honoured. Of any other that is set,
+`meltemi apply` and `meltemi validate` warn with the code `FieldNotHonoured`; only those that say where a pod is placed
 or how it is packaged are passed over without a word, since a laptop is one place and runs commands, not images.
 """
 
@@ -169,13 +169,15 @@ def _listed(names: list[str]) -> str:
 
 def _core_kind(kind: Kind) -> str:
     silent = frozenset(WITHOUT_MEANING_HERE.get(kind.struct, ()))
-    lines = [f"### {kind.kind}\n", "| in | read |", "|---|---|"]
-    lines += _honoured(fields_of(kind.struct)["spec"].type, "spec", silent, {})
-    lines += ["", f"Passed over without a word: {_listed(sorted(silent))}.", ""]
+    told = frozenset(WITHOUT_EFFECT_HERE.get(kind.struct, ()))
+    lines = [f"### {kind.kind}\n", "| in | honoured |", "|---|---|"]
+    lines += _honoured(fields_of(kind.struct)["spec"].type, "spec", silent | told, {})
+    lines += ["", f"Not honoured, with a warning, as every field that is not named here: {_listed(sorted(told))}.\n"]
+    lines += [f"Passed over without a word: {_listed(sorted(silent))}.", ""]
     return "\n".join(lines)
 
 
-def _honoured(kind: inspect.Type, path: str, silent: frozenset[str], seen: dict[type, str]) -> Iterator[str]:
+def _honoured(kind: inspect.Type, path: str, left_out: frozenset[str], seen: dict[type, str]) -> Iterator[str]:
     """A row for each struct on the way down."""
     struct = _struct_of(kind)
     assert struct is not None
@@ -183,11 +185,11 @@ def _honoured(kind: inspect.Type, path: str, silent: frozenset[str], seen: dict[
     if before != path:
         yield f"| `{path}` | as in `{before}` |"
         return
-    fields = {wire: field for wire, field in fields_of(struct).items() if f"{path}.{wire}" not in silent}
+    fields = {wire: field for wire, field in fields_of(struct).items() if f"{path}.{wire}" not in left_out}
     yield f"| `{path}` | {_listed(list(fields))} |"
     for wire, field in fields.items():
         if _struct_of(field.type) is not None:
-            yield from _honoured(field.type, f"{path}.{wire}", silent, seen)
+            yield from _honoured(field.type, f"{path}.{wire}", left_out, seen)
 
 
 def _struct_of(kind: inspect.Type) -> type | None:

@@ -107,6 +107,29 @@ WITHOUT_MEANING_HERE: dict[type[Resource], frozenset[str]] = {
 }
 """Fields of Kubernetes' kinds that one machine passes over without a word: they place or package what it simply runs."""
 
+WITHOUT_EFFECT_HERE: dict[type[Resource], frozenset[str]] = {
+    core.Pod: _under("spec", "hostNetwork activeDeadlineSeconds securityContext enableServiceLinks")
+    | _under("spec", "automountServiceAccountToken shareProcessNamespace volumes.emptyDir.sizeLimit")
+    | _under("spec", "containers.securityContext containers.lifecycle.stopSignal")
+    | _under("spec", "initContainers.securityContext initContainers.lifecycle.stopSignal"),
+    core.Service: _under("spec", "externalIPs loadBalancerIP loadBalancerClass sessionAffinity trafficDistribution")
+    | _under("spec", "internalTrafficPolicy externalTrafficPolicy ipFamilies ipFamilyPolicy"),
+}
+"""Fields of Kubernetes' kinds that are decoded, would mean something on one machine, and are not honoured there."""
+
+_AS_IT_IS: dict[str, Any] = {
+    "hostNetwork": False,
+    "enableServiceLinks": False,
+    "automountServiceAccountToken": False,
+    "shareProcessNamespace": True,
+    "sessionAffinity": "None",
+    "internalTrafficPolicy": "Cluster",
+    "externalTrafficPolicy": "Cluster",
+    "ipFamilies": ["IPv4"],
+    "ipFamilyPolicy": "SingleStack",
+}
+"""The values of such fields that ask for what one machine does anyhow."""
+
 
 class Node(dict[str, "Node"]):
     """A name on the way to fields that count; without children, all below it counts."""
@@ -176,6 +199,36 @@ def unhonoured(document: dict[str, Any], origin: Origin = NOWHERE) -> Iterator[P
     silent = _tree(WITHOUT_MEANING_HERE.get(kind.struct, frozenset()))
     faults = _unknown_to(document, type_of(kind.struct), silent, "")
     yield from problems_of((fault for fault in faults if fault.path.startswith("spec")), ref_of(document), origin)
+    yield from problems_of(_ineffective(*_judged(kind.struct, document)), ref_of(document), origin)
+
+
+def _judged(kind: type[Resource], document: dict[str, Any]) -> tuple[Any, Node, str]:
+    """The part of a document in which fields without effect are looked for: its own spec, or that of its pods."""
+    spec = document.get("spec")
+    if kind in WITHOUT_EFFECT_HERE:
+        return spec, _tree(WITHOUT_EFFECT_HERE[kind])["spec"], "spec"
+    template = spec.get("template") if isinstance(spec, dict) else None
+    pods = template.get("spec") if isinstance(template, dict) else None
+    return pods, _tree(WITHOUT_EFFECT_HERE[core.Pod])["spec"], "spec.template.spec"
+
+
+def _ineffective(value: Any, tree: Node, path: str) -> Faults:
+    if isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _ineffective(inner, tree, paths.item(path, index))
+    elif isinstance(value, dict):
+        for name, below in tree.items():
+            inner = value.get(name)
+            where = paths.below(path, name)
+            if below:
+                yield from _ineffective(inner, below, where)
+            elif inner not in (None, {}, [], "") and inner != _AS_IT_IS.get(name):
+                yield _not_honoured(where, name)
+
+
+def _not_honoured(path: str, name: str) -> Fault:
+    message = f"the field {name} is not honoured on one machine"
+    return warning(path, message, "do not rely on it", "FieldNotHonoured")
 
 
 def _unknown_to(value: Any, kind: inspect.Type, silent: Node | None, path: str) -> Faults:
@@ -195,14 +248,12 @@ def _unknown_to(value: Any, kind: inspect.Type, silent: Node | None, path: str) 
             if name in fields:
                 yield from _unknown_to(inner, fields[name].type, below, where)
             elif name not in ("apiVersion", "kind", "metadata", "status"):
-                yield warning(
-                    where, f"the field {name} is not honoured on one machine", "do not rely on it", "FieldNotHonoured"
-                )
+                yield _not_honoured(where, name)
 
 
 def _tree(names: frozenset[str]) -> Node:
     root = Node()
-    for name in names:
+    for name in sorted(names):
         node = root
         for part in name.split("."):
             node = node.setdefault(part, Node())

@@ -10,7 +10,14 @@ from meltemi.api import core, paths
 from meltemi.api.decoding import decode_document, relocate
 from meltemi.api.meta import Resource
 from meltemi.api.shaping import core_of, fields_of
-from meltemi.api.support import ACTED_ON, NOT_ACTED_ON, WITHOUT_MEANING_HERE, unhonoured, unsupported
+from meltemi.api.support import (
+    ACTED_ON,
+    NOT_ACTED_ON,
+    WITHOUT_EFFECT_HERE,
+    WITHOUT_MEANING_HERE,
+    unhonoured,
+    unsupported,
+)
 from meltemi.api.yaml import load
 from meltemi.base.problems import Severity
 
@@ -131,6 +138,39 @@ spec:
         ("spec.template.spec.hostPID", Severity.WARNING),
         ("spec.template.spec.containers[0].volumeDevices", Severity.WARNING),
     ]
+
+
+def test_a_field_that_is_decoded_and_not_honoured_is_told_unless_it_asks_for_what_is_so_anyhow() -> None:
+    documents = load("""\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: cart}
+spec:
+  selector: {matchLabels: {app: cart}}
+  template:
+    spec:
+      hostNetwork: true
+      enableServiceLinks: false
+      containers:
+      - name: cart
+        securityContext: {runAsUser: 1000}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: cart}
+spec:
+  sessionAffinity: ClientIP
+  internalTrafficPolicy: Cluster
+""").documents
+    assert [[problem.path for problem in unhonoured(document.data)] for document in documents] == [
+        ["spec.template.spec.containers[0].securityContext", "spec.template.spec.hostNetwork"],
+        ["spec.sessionAffinity"],
+    ]
+
+
+@pytest.mark.parametrize("kind", list(WITHOUT_EFFECT_HERE), ids=lambda kind: kind.__name__)
+def test_every_field_that_is_not_honoured_exists(kind: type[Resource]) -> None:
+    assert [path for path in sorted(WITHOUT_EFFECT_HERE[kind]) if not resolves(kind, path.split("."))] == []
 
 
 def test_fields_passed_over_in_silence_are_those_of_placing_and_packaging() -> None:
