@@ -49,6 +49,7 @@ SECONDS = 30.0
 
 _GATE = "meltemi-testing"
 _LOOK_AGAIN = 0.05
+_LOG_END = 2000
 
 
 class MeshError(AssertionError):
@@ -289,7 +290,11 @@ class Mesh:
     async def _live(self, ref: Ref, version: str, seconds: float) -> None:
         if ref.kind not in self._kinds:
             return
-        live = await self._api.wait(ref, version, max(seconds, 0.1))
+        try:
+            live = await self._api.wait(ref, version, max(seconds, 0.1))
+        except Failure as error:
+            log = (self.home / "local" / "logs" / "controlplane.log").read_text(errors="replace")
+            raise MeshError(f"{error}; its log ends with\n{log[-_LOG_END:]}") from error
         if not live.live:
             raise MeshError(f"{ref} in version {version} is not live in time: {live}")
 

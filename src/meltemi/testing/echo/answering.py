@@ -61,10 +61,13 @@ class Register:
         """Keeps the request if it has a key, and tells what to answer."""
         query = {name: values[-1] for name, values in parse_qs(urlsplit(request.target).query).items()}
 
-        def asked(name: str) -> str:
+        def said(name: str) -> str:
             return request.headers.get(f"x-echo-{name}") or query.get(name, "")
 
-        key = asked("key")
+        def asked(name: str) -> str:
+            return said(name) if said("only") in ("", self.version, self.pod) else ""
+
+        key = said("key")
         echo = self._echo(request, len(self._seen[key]) + 1 if key else 0)
         if key:
             await self._keep(key, echo)
