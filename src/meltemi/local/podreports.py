@@ -28,7 +28,7 @@ class ApiReports:
 
     async def status(self, pod: Pod, status: PodStatus) -> None:
         """Write a pod's status. A pod that is gone has none."""
-        patch = {"status": msgspec.to_builtins(status)}
+        patch = {"status": told(status)}
         try:
             await self._client.patch(PODS, pod.name, patch, namespace=pod.namespace, subresource="status")
         except NotFound:
@@ -101,3 +101,12 @@ class ApiReports:
             return None
         document = {"apiVersion": resource.api_version, "kind": resource.kind, **found}
         return decoding.decode(document).resource
+
+
+def told(status: PodStatus) -> Obj:
+    """A status as the API keeps it, with the fields of containers that Kubernetes always writes."""
+    written: Obj = msgspec.to_builtins(status)
+    for container in (*written.get("containerStatuses", ()), *written.get("initContainerStatuses", ())):
+        for field, empty in (("ready", False), ("restartCount", 0), ("image", ""), ("imageID", "")):
+            container.setdefault(field, empty)
+    return written
