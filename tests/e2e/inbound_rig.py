@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -18,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import grpc
-import grpc.aio
+import msgspec
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -45,6 +45,7 @@ from meltemi.model.services import Endpoint, Protocol, ServiceAccounts, ServiceE
 from meltemi.model.traffic import Destination
 from meltemi.protos.envoy.config.listener.v3.listener_components_pb2 import FilterChain
 from meltemi.protos.envoy.config.listener.v3.listener_pb2 import Listener
+from meltemi.testing.echo.orders import Order, Reply
 from meltemi.testing.envoys import bootstrap, envoy, free_ports, served
 from meltemi.testing.models import Scene, service
 from meltemi.testing.secrets import authority
@@ -61,6 +62,7 @@ PROTOCOLS = {
     OWN_TLS: Protocol.TLS,
 }
 UNDECLARED = 7000
+ORDERS = 7001  # where the application that calls and serves gRPC takes orders
 GREETING = b"HELLO\n"
 HOST = "pay.shop.svc.cluster.local"
 DEADLINE = 15.0
@@ -137,11 +139,29 @@ class InboundRig:
         for port, greeting in ((BYTES, b""), (GREETS, GREETING)):
             server = await asyncio.start_server(self._echo(greeting), "0.0.0.0", port)
             self._stack.callback(server.close)
-        grpc_server = grpc.aio.server()
-        grpc_server.add_generic_rpc_handlers((_answers(),))
-        grpc_server.add_insecure_port(f"0.0.0.0:{GRPC}")
-        await grpc_server.start()
-        self._stack.push_async_callback(grpc_server.stop, None)
+        await self._start_grpc()
+
+    async def _start_grpc(self) -> None:
+        """gRPC's library must not run here: this process was forked, maybe from one in which it ran."""
+        command = [sys.executable, "-m", "meltemi.testing.echo", "--http", str(GRPC), "--control", str(ORDERS)]
+        process = await asyncio.create_subprocess_exec(*command)
+
+        async def end() -> None:
+            process.kill()
+            await process.wait()
+
+        self._stack.push_async_callback(end)
+        async with asyncio.timeout(DEADLINE):
+            while not await _listens(ORDERS):
+                pass
+
+    async def call_grpc(self, client: str, *headers: tuple[str, str]) -> int:
+        """A gRPC call of a client through its Envoy; the status."""
+        order = Order(url=f"grpc://127.0.0.1:{self.ports[client, GRPC]}/", headers=headers)
+        async with self.http.post(f"http://127.0.0.1:{ORDERS}/orders", data=msgspec.json.encode(order)) as response:
+            [reply] = msgspec.json.decode(await response.read(), type=list[Reply])
+        assert not reply.error, reply.error
+        return reply.status
 
     def _own_tls(self) -> ssl.SSLContext:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -338,20 +358,13 @@ def load_certificate(context: ssl.SSLContext, pair: tuple[bytes, bytes], folder:
         context.load_cert_chain(file.name)
 
 
-def _answers() -> grpc.GenericRpcHandler:
-    """A gRPC service: `/test.Pay/Ok` answers with what it got, `/test.Pay/Fail` with RESOURCE_EXHAUSTED."""
-
-    async def succeed(request: bytes, _: object) -> bytes:
-        return request
-
-    async def fail(_: bytes, context: Any) -> bytes:
-        await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "enough")
-        raise AssertionError
-
-    methods = {"Ok": succeed, "Fail": fail}
-    return grpc.method_handlers_generic_handler(
-        "test.Pay", {name: grpc.unary_unary_rpc_method_handler(method) for name, method in methods.items()}
-    )
+async def _listens(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 def proxy_view(identity: SpiffeId, kind: ProxyKind = ProxyKind.SIDECAR) -> ProxyView:
