@@ -147,6 +147,8 @@ class PodRun:
                 try:
                     await self._live()
                 except (StartError, OSError, ApiError) as error:
+                    if self._shop.processes.lost.done():
+                        return
                     failures += 1
                     self._event("Warning", "FailedCreatePodSandBox", str(error))
                     self._set_facts(reason="FailedCreatePodSandBox", message=str(error))
@@ -183,13 +185,21 @@ class PodRun:
             self._set_facts(reason="", message="")
             await self._live_in(namespaces, sidecar)
         finally:
-            self.namespaces = None
-            namespaces.holder.signal(signal.SIGKILL)
-            await namespaces.holder.wait_ended()
+            await self._take_down(namespaces, link)
+
+    async def _take_down(self, namespaces: PodProcess, link: str) -> None:
+        """Ends what `_live` made. It raises nothing, so that it hides neither a failure nor a cancellation."""
+        self.namespaces = None
+        namespaces.holder.signal(signal.SIGKILL)
+        await namespaces.holder.wait_ended()
+        try:
             if link:
-                shop.network.leave(link)
-            if shop.launcher:
-                await shop.launcher.release(self.pod)
+                self._shop.network.leave(link)
+            if self._shop.launcher:
+                await self._shop.launcher.release(self.pod)
+        except (OSError, ApiError) as error:
+            _log.warning("the pod %s/%s left something: %s", self.pod.metadata.namespace, self.pod.metadata.name, error)
+        finally:
             os.close(namespaces.netns)
 
     async def _live_in(self, namespaces: PodProcess, sidecar: SidecarProcess | None) -> None:

@@ -48,6 +48,7 @@ _SYSCTLS = {
     "net/ipv4/ip_unprivileged_port_start": "0",  # Applications have no capabilities, and may serve port 80.
     "net/ipv6/conf/default/disable_ipv6": "1",  # Pods have IPv4 addresses; ::1 stays, for those who listen on it.
 }
+_SHARED_MEMORY = "/dev/shm"
 _NOT_STARTED = 127
 
 
@@ -210,6 +211,8 @@ def _hold_pod(order: wire.OpenPod, teller: int) -> None:
     unshare(Namespace.NET | Namespace.MOUNT | Namespace.UTS | Namespace.IPC)
     sethostname(order.hostname)
     mount("proc", "/proc", "proc", MountFlag.NOSUID | MountFlag.NODEV | MountFlag.NOEXEC)
+    if Path(_SHARED_MEMORY).is_dir():  # Of their own, as the IPC namespace is: names in it must not meet another pod's.
+        mount("tmpfs", _SHARED_MEMORY, "tmpfs", MountFlag.NOSUID | MountFlag.NODEV, "mode=1777")
     for name, value in _SYSCTLS.items():
         setting = Path("/proc/sys", name)
         if setting.exists():

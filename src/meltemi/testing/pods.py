@@ -203,8 +203,8 @@ async def runner_world(
     following = asyncio.ensure_future(world.runner.run(world.changes()))
     try:
         yield world
-        await world.runner.stop(grace=2)
     finally:
+        await world.runner.stop(grace=2)
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
         await processes.aclose()
