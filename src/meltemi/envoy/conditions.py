@@ -12,7 +12,7 @@ from meltemi.envoy.matches import literal
 from meltemi.envoy.values import cidr, extension
 from meltemi.model.security import Attribute, Condition, ValueMatch
 from meltemi.protos.envoy.config.core.v3.address_pb2 import CidrRange
-from meltemi.protos.envoy.config.rbac.v3.rbac_pb2 import Permission, Principal
+from meltemi.protos.envoy.config.rbac.v3.rbac_pb2 import Permission, Principal, SourcedMetadata
 from meltemi.protos.envoy.config.route.v3.route_components_pb2 import HeaderMatcher
 from meltemi.protos.envoy.extensions.path.match.uri_template.v3.uri_template_match_pb2 import UriTemplateMatchConfig
 from meltemi.protos.envoy.type.matcher.v3.metadata_pb2 import MetadataMatcher
@@ -109,7 +109,7 @@ def permission(condition: Condition, value: ValueMatch) -> Permission:
         case Attribute.SNI:
             return Permission(requested_server_name=_text(value))
         case Attribute.FILTER_METADATA:
-            return Permission(metadata=_filter_metadata(condition.key, value))
+            return Permission(sourced_metadata=_filter_metadata(condition.key, value))
         case _:
             raise Undecidable(f"{condition.attribute} says nothing of the request")
 
@@ -218,7 +218,7 @@ def _exactly(text: str) -> StringMatcher:
 
 
 def _claim_text(name: str, matcher: StringMatcher) -> Principal:
-    return Principal(metadata=_metadata(JWT, (PAYLOAD, name), ValueMatcher(string_match=matcher)))
+    return Principal(sourced_metadata=_metadata(JWT, (PAYLOAD, name), ValueMatcher(string_match=matcher)))
 
 
 def _claim(path: tuple[str, ...], value: ValueMatch) -> Principal:
@@ -227,18 +227,18 @@ def _claim(path: tuple[str, ...], value: ValueMatch) -> Principal:
         raise Undecidable("the name of the claim is missing")
     text = ValueMatcher(string_match=_text(value))
     either = OrMatcher(value_matchers=[text, ValueMatcher(list_match=ListMatcher(one_of=text))])
-    return Principal(metadata=_metadata(JWT, (PAYLOAD, *path), ValueMatcher(or_match=either)))
+    return Principal(sourced_metadata=_metadata(JWT, (PAYLOAD, *path), ValueMatcher(or_match=either)))
 
 
 # === requests and connections ===
 
 
-def _metadata(filter_name: str, path: tuple[str, ...], value: ValueMatcher) -> MetadataMatcher:
+def _metadata(filter_name: str, path: tuple[str, ...], value: ValueMatcher) -> SourcedMetadata:
     segments = [MetadataMatcher.PathSegment(key=each) for each in path]
-    return MetadataMatcher(filter=filter_name, path=segments, value=value)
+    return SourcedMetadata(metadata_matcher=MetadataMatcher(filter=filter_name, path=segments, value=value))
 
 
-def _filter_metadata(key: tuple[str, ...], value: ValueMatch) -> MetadataMatcher:
+def _filter_metadata(key: tuple[str, ...], value: ValueMatch) -> SourcedMetadata:
     """What another filter has put down: a text, or in brackets one of a list."""
     if len(key) < 2:
         raise Undecidable("the filter or the key of its metadata is missing")

@@ -245,8 +245,8 @@ def test_addresses_of_the_peer_and_of_the_client_behind_it_are_told_apart() -> N
 def test_a_claim_is_a_text_or_one_of_a_list() -> None:
     value = ValueMatch("admin")
     made = conditions.principal(Condition(Attribute.CLAIM, (value,), key=("realm", "role")), value)
-    assert to_dict(made) == {
-        "metadata": {
+    assert to_dict(made.sourced_metadata) == {
+        "metadata_matcher": {
             "filter": "envoy.filters.http.jwt_authn",
             "path": [{"key": "payload"}, {"key": "realm"}, {"key": "role"}],
             "value": {
@@ -266,7 +266,7 @@ def test_a_request_principal_is_an_issuer_and_a_subject() -> None:
         made = conditions.principal(Condition(Attribute.REQUEST_PRINCIPAL, (value,)), value)
         alternatives = list(made.or_ids.ids) or [made]
         return [
-            [to_dict(each.metadata.value.string_match) for each in alternative.and_ids.ids]
+            [to_dict(each.sourced_metadata.metadata_matcher.value.string_match) for each in alternative.and_ids.ids]
             for alternative in alternatives
         ]
 
@@ -285,7 +285,7 @@ def test_a_request_principal_is_an_issuer_and_a_subject() -> None:
 def test_metadata_of_other_filters_can_be_a_list() -> None:
     value = ValueMatch("[update]")
     condition = Condition(Attribute.FILTER_METADATA, (value,), key=("envoy.filters.network.mongo_proxy", "db.users"))
-    made = conditions.permission(condition, value).metadata
+    made = conditions.permission(condition, value).sourced_metadata.metadata_matcher
     assert made.filter == "envoy.filters.network.mongo_proxy"
     assert made.value.list_match.one_of.string_match.exact == "update"
 
