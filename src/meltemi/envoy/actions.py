@@ -54,13 +54,16 @@ def cluster_of(target: Target) -> str:
 
 
 def forward(action: Forward, path: TextMatch | None, request: HeaderChange, default: RetryPolicy) -> RouteAction:
-    """Pass the request on. `path` is what the route matched, `request` the route's own header changes."""
+    """Pass the request on. `path` is what the route matched, `request` the route's own header changes.
+
+    No `max_stream_duration`: where there is one, Envoy does not look at `timeout`. A gRPC client whose deadline
+    (`grpc-timeout`) comes first cancels the request itself.
+    """
     message = RouteAction(
         timeout=timeout(action.timeout) or Duration(),
         retry_policy=retry(action.retries or default),
         request_mirror_policies=[_mirror(mirror) for mirror in action.mirrors],
     )
-    message.max_stream_duration.grpc_timeout_header_max.CopyFrom(message.timeout)
     _set_targets(message, action.targets)
     authority = action.authority or headers.authority(request)
     if authority:
