@@ -8,7 +8,7 @@ from outside says about itself in the mesh's headers is believed, and its certif
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 
 import msgspec
@@ -95,6 +95,7 @@ def gateway(
                 made = finish(server.name, routes(server, edge), [*_sources(server), *rule_sources])
                 yield (made.name, row.view), offer(made, view=row.view)
         sources = [*(source for server in servers for source in _sources(server, routed=False)), *rule_sources]
+        yield from _unmatchable(servers)
         bound = bind or names.WILDCARD
         message = listener(bound, port, servers, edge)
         if message.filter_chains:
@@ -182,10 +183,13 @@ def listener(bind: str, port: int, servers: Iterable[GatewayServer], edge: Edge)
 def server_chains(server: GatewayServer, edge: Edge) -> Iterator[FilterChain]:
     """The chains of one server: one for all its requests, or one for each way that its connections may go."""
     if server.is_http:
-        yield _chain(server, server.hosts, [_requests(server, edge)], edge.mesh)
+        if _can_be_asked_for(server, server.hosts):
+            yield _chain(server, server.hosts, [_requests(server, edge)], edge.mesh)
         return
     for route in server.tcp_routes:
         if not route.clients.includes(edge.client):
+            continue
+        if not _can_be_asked_for(server, route.match.sni_hosts or server.hosts):
             continue
         filters = [*edge.guards, tcp.to_targets(route.targets, edge.policy(route), edge.mesh)]
         chain = _chain(server, route.match.sni_hosts or server.hosts, filters, edge.mesh)
@@ -193,11 +197,39 @@ def server_chains(server: GatewayServer, edge: Edge) -> Iterator[FilterChain]:
         yield chain
 
 
+def _can_be_asked_for(server: GatewayServer, hosts: Sequence[str]) -> bool:
+    """Whether a chain for these server names would be for anybody: with TLS, one of them must be matchable."""
+    return server.tls is None or not hosts or any(map(_is_matchable, hosts))
+
+
+def _is_matchable(name: str) -> bool:
+    """Envoy matches server names by whole labels, with `*` in place of the first of them at most."""
+    return name == "*" or "*" not in name.removeprefix("*.")
+
+
+def _unmatchable(servers: Iterable[GatewayServer]) -> Iterator[Problem]:
+    """A problem for each server name that no client will be recognised by."""
+    for server in servers:
+        if server.tls is None:
+            continue
+        asked = [(Source(ref, "spec.servers"), name) for ref in server.refs for name in server.hosts]
+        asked += [(route.source, name) for route in server.tcp_routes if route.source for name in route.match.sni_hosts]
+        for source, name in asked:
+            if not _is_matchable(name):
+                yield Problem(
+                    ref=source.ref,
+                    path=source.path,
+                    message=f"{name!r} cannot be matched: '*' may stand for whole labels at the beginning only",
+                    hint="write the names out, or *.example.org",
+                    code="Unsupported",
+                )
+
+
 def _chain(server: GatewayServer, hosts: Iterable[str], filters: list[Filter], mesh: Mesh) -> FilterChain:
     chain = FilterChain(name=server.name, filters=filters)
     if server.tls is None:
         return chain
-    called = list(dict.fromkeys(hosts))
+    called = [name for name in dict.fromkeys(hosts) if _is_matchable(name)]
     if "*" not in called and called:
         chain.filter_chain_match.CopyFrom(FilterChainMatch(transport_protocol="tls", server_names=called))
     if not server.passes:

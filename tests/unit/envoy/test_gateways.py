@@ -308,6 +308,24 @@ def test_routes_for_other_clients_are_left_out() -> None:
     assert sorted(listeners(found)) == ["0.0.0.0_80"]
 
 
+def test_a_server_name_that_envoy_cannot_match_is_a_problem_and_keeps_no_other_from_being_matched() -> None:
+    server = tcp_server(
+        to_bytes("*a.example"),
+        to_bytes("b*.example", "b.example"),
+        name="tls.443",
+        port=443,
+        protocol=Protocol.TLS,
+        tls=PASSTHROUGH,
+    )
+    [chain] = listeners(resources(server))["0.0.0.0_443"].filter_chains
+    assert list(chain.filter_chain_match.server_names) == ["b.example"]
+    assert refusal(resources(server)) == ""
+    web = https_server(SIMPLE, "*c.example")
+    assert listeners(resources(web)) == {}
+    problems = [item for item in made(web) if isinstance(item, Problem)]
+    assert [(each.ref, each.code) for each in problems] == [(GATEWAY, "Unsupported")]
+
+
 def test_of_two_chains_for_the_same_connections_the_first_holds() -> None:
     found = resources(
         https_server(SIMPLE, "a.example"), https_server(SIMPLE, "a.example", name="https.443.later.front.shop")
