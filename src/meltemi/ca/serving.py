@@ -1,11 +1,13 @@
 """The control plane's own certificate: issued in the process, renewed before it ends, without a restart.
 
-gRPC asks for the certificate at every handshake, from a thread of its own. `ServingCertificate` answers with the one it
-has, or a new one once half of its life has passed. Invariant: the private key lives in this process only.
+It is asked for at every handshake (by gRPC, from a thread of its own). `ServingCertificate` answers with the one it has,
+or a new one once half of its life has passed. Invariant: the private key lives in this process only.
 """
 
 from __future__ import annotations
 
+import os
+import ssl
 import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -65,6 +67,7 @@ class ServingCertificate:
         self._ttl = ttl
         self._lock = threading.Lock()
         self._current = issue_for_server(authority, identity, self._dns_names, ttl, clock())
+        self._context: tuple[ServerCertificate, str, ssl.SSLContext] | None = None
 
     def current(self) -> ServerCertificate:
         """The certificate to serve with, renewed first if it is due."""
@@ -97,6 +100,28 @@ class ServingCertificate:
             return configuration(served)
 
         return grpc.dynamic_ssl_server_credentials(configuration(given), fetch, require_client)  # type: ignore[arg-type]
+
+    def context(self) -> ssl.SSLContext:
+        """TLS for one more connection over HTTP/2, whose peer must prove an identity that the mesh's roots vouch for."""
+        served, roots = self.current(), self._authority.trust_bundle
+        if self._context is None or self._context[0] is not served or self._context[1] != roots:
+            self._context = (served, roots, mutual_tls(served, roots))
+        return self._context[2]
+
+
+def mutual_tls(served: ServerCertificate, roots: str) -> ssl.SSLContext:
+    """A context that serves with a certificate, and asks for one that `roots` (PEM) vouch for."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(cadata=roots)
+    context.set_alpn_protocols(["h2"])
+    # The module takes keys from files only: this one is in memory, and nobody else can open it.
+    with os.fdopen(os.memfd_create("certificate", os.MFD_CLOEXEC), "wb") as file:
+        file.write(served.key + served.chain)
+        file.flush()
+        context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
+    return context
 
 
 def issue_for_server(

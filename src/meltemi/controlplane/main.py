@@ -20,7 +20,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-import grpc.aio
 import msgspec
 import uvicorn
 from prometheus_client import REGISTRY
@@ -31,7 +30,7 @@ from meltemi.ca.authentication import TokenAuthenticator
 from meltemi.ca.authority import Authority, open_authority
 from meltemi.ca.metrics import CaMetrics
 from meltemi.ca.service import CertificateService, certificate_server
-from meltemi.ca.serving import GRPC_OPTIONS, ServingCertificate, control_plane_identity
+from meltemi.ca.serving import ServingCertificate, control_plane_identity
 from meltemi.controlplane.admin import Admin
 from meltemi.controlplane.admission import Admission
 from meltemi.controlplane.facts import Facts
@@ -44,6 +43,7 @@ from meltemi.pipeline import build
 from meltemi.sources.kubernetes import KubernetesSource
 from meltemi.status.writer import StatusWriter
 from meltemi.xds.hub import Hub
+from meltemi.xds.link import Listener
 from meltemi.xds.server import XdsServer
 
 log = logging.getLogger(__name__)
@@ -111,16 +111,14 @@ class ControlPlane:
         )
         address = self.settings.address
         signing, _ = certificate_server(service, serving, f"{address}:{self.settings.authority_port}")
-        discovery = grpc.aio.server(options=[*GRPC_OPTIONS])
-        discovery.add_generic_rpc_handlers((XdsServer(self.hub, Admission(self.revisions)).handler(),))
-        discovery.add_secure_port(f"{address}:{self.settings.xds_port}", serving.credentials(require_client=True))
+        discovery = Listener(XdsServer(self.hub, Admission(self.revisions)).methods(), serving.context)
         await signing.start()
-        await discovery.start()
+        await discovery.open(address, self.settings.xds_port)
         log.info("serving proxies on ports %d and %d", self.settings.xds_port, self.settings.authority_port)
         try:
-            await discovery.wait_for_termination()
+            await signing.wait_for_termination()
         finally:
-            await asyncio.gather(discovery.stop(0), signing.stop(0))
+            await asyncio.gather(discovery.close(), signing.stop(0))
             REGISTRY.unregister(metrics)
 
     async def _serve_admin(self) -> None:

@@ -14,12 +14,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import grpc.aio
-
 from meltemi.base.spiffe import SpiffeId
 from meltemi.ca.authority import Authority
 from meltemi.testing.secrets import authority, identity_secrets, secret_service
 from meltemi.xds.hub import Hub
+from meltemi.xds.link import Listener
 from meltemi.xds.server import Admission, XdsServer
 
 ADS: Mapping[str, Any] = {"ads": {}, "resource_api_version": "V3"}
@@ -101,15 +100,14 @@ async def served(
 
     Proxies trust each other if their certificates are of one `issuer`.
     """
-    server = grpc.aio.server()
+    discovery = XdsServer(hub, admission, peer=lambda _: identity)
     secrets = secret_service(identity_secrets(issuer or authority(), identity))
-    server.add_generic_rpc_handlers((XdsServer(hub, admission, peer=lambda _: identity).handler(), secrets))
-    port = server.add_insecure_port(f"127.0.0.1:{port}")
-    await server.start()
+    listener = Listener({**discovery.methods(), **secrets})
+    port = await listener.open("127.0.0.1", port)
     try:
         yield port
     finally:
-        await server.stop(0)
+        await listener.close()
 
 
 @asynccontextmanager

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-import grpc
 from cryptography.hazmat.primitives.asymmetric import ec
-from google.protobuf.message import Message
 
 from meltemi.base.spiffe import SpiffeId
 from meltemi.ca.authority import Authority, load_authority, new_root, private_pem
 from meltemi.protos import any_of
 from meltemi.protos.envoy.extensions.transport_sockets.tls.v3.secret_pb2 import Secret
 from meltemi.protos.envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
-from meltemi.protos.services import handler
+from meltemi.xds.http2 import Call, Method
 
-SERVICE = "envoy.service.secret.v3.SecretDiscoveryService"
+PATH = "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets"
 
 
 def authority() -> Authority:
@@ -37,14 +35,26 @@ def identity_secrets(issuer: Authority, identity: SpiffeId) -> Mapping[str, Secr
     return {"default": own, "ROOTCA": roots}
 
 
-def secret_service(secrets: Mapping[str, Secret]) -> grpc.GenericRpcHandler:
+def secret_service(secrets: Mapping[str, Secret]) -> Mapping[str, Method]:
     """A service that answers every first request for a secret, and takes acknowledgements in silence."""
+    return {PATH: lambda call: _Secrets(call, secrets)}
 
-    async def stream_secrets(requests: AsyncIterator[DiscoveryRequest], _: object) -> AsyncIterator[Message]:
-        async for request in requests:
-            if request.version_info:
-                continue
-            found = [any_of(secrets[name]) for name in request.resource_names if name in secrets]
-            yield DiscoveryResponse(version_info="1", resources=found, type_url=request.type_url, nonce="1")
 
-    return handler(SERVICE, {"StreamSecrets": stream_secrets})
+class _Secrets:
+    """One stream of it."""
+
+    def __init__(self, call: Call, secrets: Mapping[str, Secret]) -> None:
+        self._call = call
+        self._secrets = secrets
+
+    def received(self, message: bytes) -> None:
+        """A request."""
+        request = DiscoveryRequest.FromString(message)
+        if request.version_info:
+            return
+        found = [any_of(self._secrets[name]) for name in request.resource_names if name in self._secrets]
+        response = DiscoveryResponse(version_info="1", resources=found, type_url=request.type_url, nonce="1")
+        self._call.send(response.SerializeToString())
+
+    def closed(self) -> None:
+        """The stream has ended."""

@@ -1,7 +1,8 @@
 """Aggregated delta xDS over gRPC: it carries what the hub decides.
 
-One coroutine serves one proxy. It reads requests and answers them at once; a change from elsewhere starts a short task
-that writes what the stream then has to say. Writing to a slow proxy holds up nobody else.
+A proxy's stream is a `Conversation`: what the proxy says is answered at once, and a change from elsewhere wakes it to say
+what there is to say. Nothing here waits, but for the pipeline to make room for a proxy that is new. Writing to a slow
+proxy holds up nobody else: what it does not take is queued, and one response of a type is under way at most.
 
 Source: `envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources`.
 """
@@ -11,15 +12,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from typing import Any, Protocol
 
-import grpc
-import grpc.aio
+from google.protobuf.message import DecodeError
 
 from meltemi.base.spiffe import SpiffeId
 from meltemi.model.proxies import Placement, Proxy
 from meltemi.protos.envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest
+from meltemi.xds.frames import FaultyCall, Status
+from meltemi.xds.http2 import Call, Method
 from meltemi.xds.hub import Connection, Hub
 from meltemi.xds.metrics import METRICS
 from meltemi.xds.node import NotAllowedError, identify
@@ -28,10 +31,7 @@ from meltemi.xds.wire import Composer, read_request
 
 log = logging.getLogger(__name__)
 
-SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
-METHOD = "DeltaAggregatedResources"
-
-Context = grpc.aio.ServicerContext[DeltaDiscoveryRequest, bytes]
+PATH = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 
 
 class Admission(Protocol):
@@ -47,130 +47,125 @@ class Admission(Protocol):
 class XdsServer:
     """Serves delta ADS to proxies that show a certificate of the mesh."""
 
-    def __init__(self, hub: Hub, admission: Admission, peer: Callable[[Context], SpiffeId] | None = None) -> None:
+    def __init__(self, hub: Hub, admission: Admission, peer: Callable[[Call], SpiffeId] | None = None) -> None:
         self.hub = hub
-        self._admission = admission
-        self._peer = peer or peer_identity
+        self.admission = admission
+        self.peer = peer or peer_identity
         self._composer = Composer()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def handler(self) -> grpc.GenericRpcHandler:
-        """The gRPC service, to be added to a server."""
-        method = grpc.stream_stream_rpc_method_handler(
-            self._serve,
-            request_deserializer=DeltaDiscoveryRequest.FromString,
-            response_serializer=_as_it_is,
-        )
-        return grpc.method_handlers_generic_handler(SERVICE, {METHOD: method})
+    def methods(self) -> Mapping[str, Method]:
+        """The gRPC methods, to be served by a `Listener`."""
+        return {PATH: partial(Conversation, self)}
 
-    async def _serve(self, requests: AsyncIterator[DeltaDiscoveryRequest], context: Context) -> None:
-        """One proxy, from its first request until it leaves."""
-        first = await anext(aiter(requests), None)
-        if first is None:
-            return
-        try:
-            proxy = identify(first.node, self._peer(context))
-        except NotAllowedError as error:
-            log.warning("refused a proxy: %s", error)
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
-        placement = await self._admission.admit(proxy)
-        writer = Writer(self, context)
-        connection = self.hub.join(proxy, placement, writer.wake)
-        writer.connection = connection
-        METRICS.connected.inc()
-        try:
-            self.hub.on_request(connection, read_request(first))
-            await writer.pump()
-            async for request in requests:
-                ask = read_request(request)
-                if ask.error is not None:
-                    METRICS.rejected(ask.type_url)
-                    log.warning("%s refused %s: %s", proxy.id, ask.type_url, ask.error)
-                self.hub.on_request(connection, ask)
-                await writer.pump()
-        finally:
-            writer.close()
-            self.hub.leave(connection)
-            self._admission.dismiss(proxy)
-            METRICS.connected.dec()
-
-    def start(self, work: Awaitable[None]) -> None:
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a short piece of work beside the others, and keep it alive until it is done."""
-        task = asyncio.ensure_future(work)
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def compose(self, response: Response) -> bytes:
-        """The bytes of a response, shared by all who are due the same."""
+    def compose(self, response: Response) -> tuple[bytes, ...]:
+        """The bytes of a response in pieces, shared by all who are due the same."""
         METRICS.pushed(response.type_url)
         return self._composer.compose(response)
 
 
-class Writer:
-    """Writes to one proxy, one response after the other, whoever asks for it."""
+class Conversation:
+    """One proxy, from its first request until it leaves."""
 
-    __slots__ = ("_again", "_busy", "_closed", "_context", "_server", "_timer", "connection")
+    __slots__ = ("_call", "_connection", "_early", "_proxy", "_server", "_timer")
 
-    def __init__(self, server: XdsServer, context: Context) -> None:
-        self.connection: Connection | None = None
+    def __init__(self, server: XdsServer, call: Call) -> None:
         self._server = server
-        self._context = context
-        self._busy = False
-        self._again = False
-        self._closed = False
+        self._call: Call | None = call
+        self._proxy: Proxy | None = None
+        self._connection: Connection | None = None
+        self._early: list[DeltaDiscoveryRequest] = []  # what it said before it was let in
         self._timer: asyncio.TimerHandle | None = None
 
-    def wake(self) -> None:
-        """The stream may have something to say."""
-        if self._busy:
-            self._again = True
-        elif not self._closed:
-            self._server.start(self.pump())
-
-    async def pump(self) -> None:
-        """Write all that is due. Where somebody is writing already, they go on with it."""
-        self._again = True
-        if self._busy or self.connection is None:
-            return
-        self._busy = True
+    def received(self, message: bytes) -> None:
+        """The proxy says something."""
         try:
-            while self._again:
-                self._again = False
-                for response in self.connection.stream.responses(time.monotonic()):
-                    await self._context.write(self._server.compose(response))
-            self._set_timer(self.connection)
-        except (grpc.RpcError, asyncio.InvalidStateError) as error:
-            log.debug("a proxy went away while it was written to: %r", error)
-        finally:
-            self._busy = False
+            request = DeltaDiscoveryRequest.FromString(message)
+        except DecodeError as error:
+            raise FaultyCall(Status.INTERNAL, f"not a DeltaDiscoveryRequest: {error}") from error
+        if self._connection is not None:
+            self._on_request(self._connection, request)
+            self.speak()
+            return
+        self._early.append(request)
+        if self._proxy is None:
+            self._introduce(request)
 
-    def _set_timer(self, connection: Connection) -> None:
-        """What waits for an earlier type is sent at the end of its patience, even if no answer comes."""
+    def _introduce(self, request: DeltaDiscoveryRequest) -> None:
+        assert self._call is not None
+        try:
+            self._proxy = identify(request.node, self._server.peer(self._call))
+        except NotAllowedError as error:
+            log.warning("refused a proxy: %s", error)
+            raise FaultyCall(Status.PERMISSION_DENIED, str(error)) from error
+        self._server.start(self._admit(self._proxy))
+
+    async def _admit(self, proxy: Proxy) -> None:
+        """Let the proxy in; by then it may have gone again."""
+        try:
+            placement = await self._server.admission.admit(proxy)
+        except Exception:
+            log.exception("could not let %s in", proxy.id)
+            self._server.admission.dismiss(proxy)
+            if self._call is not None:
+                self._call.end(Status.INTERNAL, "the control plane could not let the proxy in")
+            return
+        if self._call is None:
+            self._server.admission.dismiss(proxy)
+            return
+        self._connection = self._server.hub.join(proxy, placement, self.speak)
+        METRICS.connected.inc()
+        early, self._early = self._early, []
+        for request in early:
+            self._on_request(self._connection, request)
+        self.speak()
+
+    def _on_request(self, connection: Connection, request: DeltaDiscoveryRequest) -> None:
+        ask = read_request(request)
+        if ask.error is not None:
+            METRICS.rejected(ask.type_url)
+            log.warning("%s refused %s: %s", connection.proxy.id, ask.type_url, ask.error)
+        self._server.hub.on_request(connection, ask)
+
+    def speak(self) -> None:
+        """Say all that is due."""
+        call, connection = self._call, self._connection
+        if call is None or connection is None:
+            return
         now = time.monotonic()
+        for response in connection.stream.responses(now):
+            call.send(*self._server.compose(response))
         deadline = connection.stream.deadline(now)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if deadline is not None and not self._closed:
-            self._timer = asyncio.get_running_loop().call_later(deadline - now + 0.001, self.wake)
+        if deadline is not None:
+            # What waits for an earlier type is sent at the end of its patience, even if no answer comes.
+            self._timer = asyncio.get_running_loop().call_later(deadline - now + 0.001, self.speak)
 
-    def close(self) -> None:
+    def closed(self) -> None:
         """The proxy has gone."""
-        self._closed = True
+        self._call = None
         if self._timer is not None:
             self._timer.cancel()
+        if self._connection is not None:
+            self._server.hub.leave(self._connection)
+            self._server.admission.dismiss(self._connection.proxy)
+            METRICS.connected.dec()
 
 
-def peer_identity(context: Context) -> SpiffeId:
+def peer_identity(call: Call) -> SpiffeId:
     """The SPIFFE identity in the client certificate of a connection. Raises NotAllowedError where there is none."""
-    for key in ("peer_spiffe_id", "x509_subject_alternative_name"):
-        for value in context.auth_context().get(key, ()):
-            try:
-                return SpiffeId.parse(value.decode())
-            except ValueError:
-                continue
-    raise NotAllowedError("the connection shows no certificate with an identity of the mesh")
-
-
-def _as_it_is(message: bytes) -> bytes:
-    return message
+    names = (call.certificate or {}).get("subjectAltName", ())
+    identities = [value for kind, value in names if kind == "URI"]
+    try:
+        (identity,) = identities
+        return SpiffeId.parse(identity)
+    except ValueError:
+        raise NotAllowedError("the connection shows no certificate with one identity of the mesh") from None

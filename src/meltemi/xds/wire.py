@@ -38,38 +38,40 @@ def frame(resource: Resource) -> bytes:
 
 
 class Composer:
-    """Makes responses into bytes, and keeps the latest, because many proxies are due the same one."""
+    """Makes responses into bytes, and keeps the latest (up to `most` bytes), because many proxies are due the same one."""
 
-    def __init__(self, keep: int = 128) -> None:
-        self._keep = keep
+    def __init__(self, most: int = 32 << 20) -> None:
+        self._most = most
+        self._size = 0
         self._made: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
         self.made = 0
         self.shared = 0
 
-    def compose(self, response: Response) -> bytes:
-        """The serialised DeltaDiscoveryResponse."""
+    def compose(self, response: Response) -> tuple[bytes, bytes]:
+        """The serialised DeltaDiscoveryResponse in two pieces: what proxies share, and the nonce."""
         key = (
             response.type_url,
-            tuple((resource.name, resource.version) for resource in response.resources),
+            tuple([(resource.name, resource.version) for resource in response.resources]),
             response.removed,
         )
         body = self._made.get(key)
         if body is None:
             self.made += 1
-            body = b"".join(
+            body = self._made[key] = b"".join(
                 (
                     *(frame(resource) for resource in response.resources),
                     field(4, response.type_url.encode()),
                     *(field(6, name.encode()) for name in response.removed),
                 )
             )
-            self._made[key] = body
-            if len(self._made) > self._keep:
-                self._made.popitem(last=False)
+            self._size += len(body)
+            while self._size > self._most and len(self._made) > 1:
+                _, forgotten = self._made.popitem(last=False)
+                self._size -= len(forgotten)
         else:
             self.shared += 1
             self._made.move_to_end(key)
-        return body + field(5, response.nonce.encode())
+        return body, field(5, response.nonce.encode())
 
 
 _DUMP = re.compile(r"goo\.gle/debug\w*\s*(?:^\s*(?:[\w.\[\]/-]+(?:: .*| \{)|\})$\n?)*", re.MULTILINE)
