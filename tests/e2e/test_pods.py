@@ -276,6 +276,39 @@ def test_probes_flip_readiness_and_liveness_restarts(run: Run) -> None:
     run(scenario)
 
 
+_HEALTH = """
+import concurrent.futures, grpc
+def check(request, context):
+    if request not in (b"", b"\\x0a\\x04shop"):
+        context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
+    return b"\\x08\\x01"
+server = grpc.server(concurrent.futures.ThreadPoolExecutor(2))
+handler = grpc.unary_unary_rpc_method_handler(check)
+server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": handler})])
+server.add_insecure_port("0.0.0.0:9000")
+server.start()
+server.wait_for_termination()
+"""
+
+
+def test_grpc_probes_ask_the_health_service(run: Run) -> None:
+    async def scenario(_door: Door) -> None:
+        async with runner_world() as world:
+            command = [PYTHON, "-c", _HEALTH]
+            for name, service in (("good", "shop"), ("whole", ""), ("strange", "nobody")):
+                probe = {"grpc": {"port": 9000, "service": service}, "periodSeconds": 1}
+                container = {"name": "app", "command": command, "readinessProbe": probe}
+                pod = world.add(pod_of({"containers": [container]}, name=name))
+                if service != "nobody":
+                    await world.ready(pod)
+                    continue
+                refused = "Readiness probe failed: the health service does not say SERVING"
+                await world.until(lambda: ("strange", "Unhealthy", refused) in world.events)
+                assert not world.is_ready(pod)
+
+    run(scenario)
+
+
 def test_a_deleted_pod_gets_sigterm_then_its_grace_period_then_sigkill(run: Run) -> None:
     async def scenario(_door: Door) -> None:
         async with runner_world() as world:
