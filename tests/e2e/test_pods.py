@@ -295,16 +295,18 @@ def test_grpc_probes_ask_the_health_service(run: Run) -> None:
     async def scenario(_door: Door) -> None:
         async with runner_world() as world:
             command = [PYTHON, "-c", _HEALTH]
-            for name, service in (("good", "shop"), ("whole", ""), ("strange", "nobody")):
+
+            def asked(name: str, service: str) -> Pod:
                 probe = {"grpc": {"port": 9000, "service": service}, "periodSeconds": 1}
                 container = {"name": "app", "command": command, "readinessProbe": probe}
-                pod = world.add(pod_of({"containers": [container]}, name=name))
-                if service != "nobody":
-                    await world.ready(pod)
-                    continue
-                refused = "Readiness probe failed: the health service does not say SERVING"
-                await world.until(lambda: ("strange", "Unhealthy", refused) in world.events)
-                assert not world.is_ready(pod)
+                return world.add(pod_of({"containers": [container]}, name=name))
+
+            good, whole, strange = asked("good", "shop"), asked("whole", ""), asked("strange", "nobody")
+            await world.ready(good)
+            await world.ready(whole)
+            refused = "Readiness probe failed: the health service does not say SERVING"
+            await world.until(lambda: ("strange", "Unhealthy", refused) in world.events)
+            assert not world.is_ready(strange)
 
     run(scenario)
 
