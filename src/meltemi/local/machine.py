@@ -49,6 +49,7 @@ from meltemi.sources.files import Files, Report
 log = logging.getLogger(__name__)
 
 XDS_PORT, AUTHORITY_PORT, ADMIN_PORT = 15011, 15012, 15014
+NODE = "local"
 _STOP_GRACE = 3.0
 
 
@@ -135,7 +136,7 @@ class Machine:
         """The API listens twice: outside for the user's commands, and inside, where the control plane is."""
         home = self._plan.home
         api = ApiServer(
-            home.api, mutate=_inject, pods=lambda: self.runner, admin_address=lambda: f"127.0.0.1:{ADMIN_PORT}"
+            home.api, mutate=_admit, pods=lambda: self.runner, admin_address=lambda: f"127.0.0.1:{ADMIN_PORT}"
         )
         outside, inside = self._door.listen(self._plan.api_port), listen()
         addresses = [f"https://127.0.0.1:{each.getsockname()[1]}" for each in (outside, inside)]
@@ -192,8 +193,10 @@ class Machine:
         self._tell("applied", report)
 
 
-def _inject(kind: Kind, obj: Obj, namespace: Obj | None) -> None:
+def _admit(kind: Kind, obj: Obj, namespace: Obj | None) -> None:
+    """What a scheduler and the injection webhook do elsewhere. A pod with no node would be deleted without grace."""
     if kind.id == "pods":
+        obj["spec"].setdefault("nodeName", NODE)
         policy.mark(obj, namespace)
 
 
