@@ -117,14 +117,16 @@ class Running:
         self._process = process
         self._output: list[str] = []
         self._changed = threading.Condition()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            with self._changed:
-                self._output.append(line)
-                self._changed.notify_all()
+        with self._process.stdout as output:
+            for line in output:
+                with self._changed:
+                    self._output.append(line)
+                    self._changed.notify_all()
 
     def wait_for(self, expected: tuple[str, ...], seconds: float) -> str:
         """The output, once it has everything that is expected, or when the time is over."""
@@ -140,6 +142,7 @@ class Running:
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             raise
+        self._reader.join(COMMAND_SECONDS)
 
 
 class Console:
