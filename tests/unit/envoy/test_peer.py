@@ -38,7 +38,7 @@ def loggers() -> bytes:
 
 
 def test_every_variable_that_the_configuration_reads_is_set() -> None:
-    filters = b"".join(each.SerializeToString() for each in pools.upstream_filters())
+    filters = b"".join(each.SerializeToString() for each in pools.upstream_filters(tell_peer=True))
     read = {name.decode() for name in re.findall(rb"%ENVIRONMENT\((\w+)\)%", loggers() + filters)}
     assert "MELTEMI_PEER_METADATA" in read
     assert read <= proxy_environment(SPEC).keys()
