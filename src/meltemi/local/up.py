@@ -190,6 +190,10 @@ class _Messenger(Terminal):
 
     def __init__(self, name: str, pipe: int) -> None:
         super().__init__(name, os.fdopen(pipe, "w", buffering=1))
+        self._end = "meltemi down" if name == DEFAULT_NAME else f"meltemi down --name {name}"
+
+    def _on_ready(self, seconds: float) -> None:
+        self._say("ready", f"after {seconds:.1f} s; `meltemi status` tells more, `{self._end}` ends it")
 
     def tell(self, word: str, value: object) -> None:
         """One piece of news."""
