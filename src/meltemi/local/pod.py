@@ -188,12 +188,16 @@ class PodRun:
             await self._take_down(namespaces, link)
 
     async def _take_down(self, namespaces: PodProcess, link: str) -> None:
-        """Ends what `_live` made. It raises nothing, so that it hides neither a failure nor a cancellation."""
+        """Ends what `_live` made. It raises nothing, so that it hides neither a failure nor a cancellation.
+
+        The link goes with the namespace, by itself and some milliseconds later. Only where the pod is to start again
+        under the same address is that waited for (removing a link stops everything here for some 40 ms).
+        """
         self.namespaces = None
         namespaces.holder.signal(signal.SIGKILL)
         await namespaces.holder.wait_ended()
         try:
-            if link:
+            if link and not self._stopping.is_set():
                 self._shop.network.leave(link)
             if self._shop.launcher:
                 await self._shop.launcher.release(self.pod)

@@ -58,6 +58,7 @@ class PodRunner:
         self._tasks: set[asyncio.Task[None]] = set()
         settings.runtime.mkdir(parents=True, exist_ok=True)
         mount("tmpfs", str(settings.runtime), "tmpfs", MountFlag.NOSUID | MountFlag.NODEV, "mode=700")
+        self._is_mounted = True
 
     def __repr__(self) -> str:
         return f"<PodRunner: {len(self._runs)} pods>"
@@ -78,12 +79,14 @@ class PodRunner:
             await asyncio.gather(following, return_exceptions=True)
 
     async def stop(self, grace: float) -> None:
-        """Ends all pods, at most `grace` seconds each, and waits until nothing is left of them. It is the last call."""
+        """Ends all pods, at most `grace` seconds each, and waits until nothing is left of them."""
         for run in self._runs.values():
             run.stop(min(grace, float(run.pod.spec.termination_grace_period_seconds)))
         while self._tasks:
             await asyncio.wait(self._tasks)
-        unmount(str(self._shop.settings.runtime))
+        if self._is_mounted:
+            self._is_mounted = False
+            unmount(str(self._shop.settings.runtime))
 
     def object_changed(self, namespace: str) -> None:
         """A ConfigMap or Secret of the namespace was made, changed or removed: pods that show it write it again."""
