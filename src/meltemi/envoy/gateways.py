@@ -191,7 +191,9 @@ def server_chains(server: GatewayServer, edge: Edge) -> Iterator[FilterChain]:
             continue
         if not _can_be_asked_for(server, route.match.sni_hosts or server.hosts):
             continue
-        filters = [*edge.guards, tcp.to_targets(route.targets, edge.policy(route), edge.mesh)]
+        opens = server.tls is not None and not server.passes
+        proxy = tcp.to_targets(route.targets, edge.policy(route), edge.mesh, after_handshake=opens)
+        filters = [*edge.guards, proxy]
         chain = _chain(server, route.match.sni_hosts or server.hosts, filters, edge.mesh)
         chain.filter_chain_match.prefix_ranges.extend(map(cidr, route.match.destination_subnets))
         yield chain

@@ -212,7 +212,7 @@ def _policy(secured: bool) -> str:
 
 def _tcp_filters(door: Door, shape: Shape, guards: Sequence[Filter], mesh: Mesh) -> list[Filter]:
     loggers = tcp_loggers(mesh, secured=shape.opens_tls)
-    return [*guards, tcp.to_cluster(door.cluster, mesh, loggers)]
+    return [*guards, tcp.to_cluster(door.cluster, mesh, loggers, after_handshake=shape.opens_tls)]
 
 
 @functools.lru_cache(maxsize=8)

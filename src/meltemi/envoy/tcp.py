@@ -23,11 +23,12 @@ from meltemi.protos.envoy.extensions.filters.common.set_filter_state.v3.value_pb
 from meltemi.protos.envoy.extensions.filters.network.set_filter_state.v3.set_filter_state_pb2 import (
     Config as SetFilterState,
 )
-from meltemi.protos.envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2 import TcpProxy
+from meltemi.protos.envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2 import TcpProxy, UpstreamConnectMode
 
 NAME = "envoy.filters.network.tcp_proxy"
 SET_FILTER_STATE = "envoy.filters.network.set_filter_state"
 APPLICATION_PROTOCOLS = "envoy.network.application_protocols"
+EARLY_DATA = 16 << 10  # bytes of the client's that are read while the connection to the server is being made
 
 
 @functools.lru_cache(maxsize=4)
@@ -44,14 +45,21 @@ def outbound_loggers(mesh: Mesh) -> tuple[AccessLog, ...]:
     )
 
 
-def to_cluster(cluster: str, mesh: Mesh, loggers: Iterable[AccessLog] | None = None) -> Filter:
+def to_cluster(
+    cluster: str, mesh: Mesh, loggers: Iterable[AccessLog] | None = None, *, after_handshake: bool = False
+) -> Filter:
     """All connections to one cluster. `loggers` None: as a client's sidecar."""
     proxy = TcpProxy(stat_prefix=names.stat_name(cluster), cluster=cluster)
-    return finish(proxy, outbound_loggers(mesh) if loggers is None else loggers)
+    return finish(proxy, outbound_loggers(mesh) if loggers is None else loggers, after_handshake=after_handshake)
 
 
 def to_targets(
-    targets: Sequence[WeightedTarget], policy: TrafficPolicy, mesh: Mesh, *, only_address: str = ""
+    targets: Sequence[WeightedTarget],
+    policy: TrafficPolicy,
+    mesh: Mesh,
+    *,
+    only_address: str = "",
+    after_handshake: bool = False,
 ) -> Filter:
     """Connections to targets by weight, under the policy of the first.
 
@@ -74,11 +82,17 @@ def to_targets(
     if only_address:
         chosen = metadata.texts({metadata.ADDRESS: only_address})
         proxy.metadata_match.CopyFrom(Metadata(filter_metadata={metadata.BALANCING: chosen}))
-    return finish(proxy, outbound_loggers(mesh))
+    return finish(proxy, outbound_loggers(mesh), after_handshake=after_handshake)
 
 
-def finish(proxy: TcpProxy, loggers: Iterable[AccessLog]) -> Filter:
-    """The filter of a finished TCP proxy, which reports when it has connected and when all is over."""
+def finish(proxy: TcpProxy, loggers: Iterable[AccessLog], *, after_handshake: bool = False) -> Filter:
+    """The filter of a finished TCP proxy, which reports when it has connected and when all is over.
+
+    `after_handshake`: where the client's TLS is opened here, connect to nobody before the client has proven who it is.
+    """
+    if after_handshake:
+        proxy.upstream_connect_mode = UpstreamConnectMode.ON_DOWNSTREAM_TLS_HANDSHAKE
+        proxy.max_early_data_bytes.value = EARLY_DATA
     proxy.access_log.extend(loggers)
     proxy.access_log_options.flush_access_log_on_connected = True
     return Filter(name=NAME, typed_config=any_of(proxy))

@@ -287,6 +287,13 @@ def test_what_a_peer_says_of_itself_is_believed_on_mutual_tls_only() -> None:
     }
 
 
+def test_nobody_is_connected_to_before_the_client_has_proven_who_it_is() -> None:
+    secured, foreign, plain = chains(listener(serving(port(3306, Protocol.TCP))), 3306)
+    modes = [to_dict(unpack(each.filters[-1].typed_config)).get("upstream_connect_mode") for each in (secured, plain)]
+    assert modes == ["ON_DOWNSTREAM_TLS_HANDSHAKE", None]
+    assert "upstream_connect_mode" not in to_dict(unpack(foreign.filters[-1].typed_config))
+
+
 def test_requests_go_to_the_cluster_of_the_port_under_istios_names() -> None:
     row = serving(port(8080, Protocol.HTTP))
     secured, plain = map(manager, chains(listener(row), 8080))
