@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import UTC, datetime
 
 import msgspec
 
@@ -12,8 +11,9 @@ from meltemi.api import decoding
 from meltemi.api.core import ConfigMap, Pod, Secret
 from meltemi.api.core.pods import PodStatus
 from meltemi.kube.client import Client, Token
-from meltemi.kube.errors import ApiError, NotFound
-from meltemi.kube.resources import CONFIG_MAPS, EVENTS, PODS, SECRETS, Obj, Resource
+from meltemi.kube.errors import NotFound
+from meltemi.kube.events import Recorder
+from meltemi.kube.resources import CONFIG_MAPS, PODS, SECRETS, Obj, Resource
 
 _log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class ApiReports:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._tasks: set[asyncio.Task[None]] = set()
-        self._events = 0
+        self._recorder = Recorder(client, "meltemi")
 
     async def status(self, pod: Pod, status: PodStatus) -> None:
         """Write a pod's status. A pod that is gone has none."""
@@ -44,38 +44,14 @@ class ApiReports:
     def event(self, pod: Pod, kind: str, reason: str, message: str) -> None:
         """Write an event, in the background."""
         _log.info("%s/%s: %s: %s", pod.namespace, pod.name, reason, message)
-        self._events += 1
-        now = datetime.now(UTC)
-        stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
-        event: Obj = {
-            "metadata": {
-                "name": f"{pod.name}.{int(now.timestamp() * 1e6):x}{self._events:x}",
-                "namespace": pod.namespace,
-            },
-            "involvedObject": {
-                "apiVersion": "v1",
-                "kind": "Pod",
-                "namespace": pod.namespace,
-                "name": pod.name,
-                "uid": pod.metadata.uid,
-            },
-            "type": kind,
-            "reason": reason,
-            "message": message,
-            "source": {"component": "meltemi", "host": "local"},
-            "firstTimestamp": stamp,
-            "lastTimestamp": stamp,
-            "count": 1,
+        about: Obj = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": pod.name, "namespace": pod.namespace, "uid": pod.metadata.uid},
         }
-        task = asyncio.ensure_future(self._write_event(event))
+        task = asyncio.ensure_future(self._recorder.record(about, kind, reason, message))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    async def _write_event(self, event: Obj) -> None:
-        try:
-            await self._client.create(EVENTS, event)
-        except ApiError as error:
-            _log.debug("an event was not written: %s", error)
 
     async def config_map(self, namespace: str, name: str) -> ConfigMap | None:
         """A ConfigMap, or None."""

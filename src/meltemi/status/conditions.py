@@ -79,29 +79,3 @@ def without_times(status: Mapping[str, Any]) -> Json:
     ]
     messages = status.get("validationMessages") or []
     return {"generation": status.get("observedGeneration"), "conditions": conditions, "messages": messages}
-
-
-def event(problem: Problem, *, api_version: str, uid: str, now: str, name: str) -> Json:
-    """A Kubernetes event that tells of a problem with an object."""
-    ref = problem.ref
-    return {
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {"name": name, "namespace": ref.namespace or "default"},
-        "involvedObject": {
-            "apiVersion": api_version,
-            "kind": ref.kind,
-            "namespace": ref.namespace,
-            "name": ref.name,
-            "uid": uid,
-            "fieldPath": problem.path,
-        },
-        "type": "Normal" if problem.severity is Severity.INFO else "Warning",
-        "reason": problem.code,
-        "message": problem.message,
-        "source": {"component": "meltemi"},
-        "reportingComponent": "meltemi",
-        "firstTimestamp": now,
-        "lastTimestamp": now,
-        "count": 1,
-    }

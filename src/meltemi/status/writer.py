@@ -8,7 +8,6 @@ mesh without an API to write to is served all the same.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -16,11 +15,12 @@ from typing import Any, Protocol
 
 import msgspec
 
-from meltemi.base.problems import Problem
+from meltemi.base.problems import Problem, Severity
 from meltemi.base.refs import Ref
 from meltemi.kube.client import Client
 from meltemi.kube.errors import ApiError, Conflict, NotFound
-from meltemi.kube.resources import EVENTS, Resource
+from meltemi.kube.events import NORMAL, WARNING, Recorder
+from meltemi.kube.resources import Obj, Resource
 from meltemi.status import conditions
 
 log = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ class StatusWriter:
 
     def __init__(self, client: Client, mesh: Mesh, clock: Callable[[], float]) -> None:
         self._client = client
+        self._recorder = Recorder(client, "meltemi")
         self._mesh = mesh
         self._clock = clock
         self._dirty: dict[Ref, tuple[int, float]] = {}
@@ -116,18 +117,14 @@ class StatusWriter:
         for problem in problems:
             if problem not in self._told:
                 self._told.add(problem)
-                await self._tell(subject, problem, now)
+                await self._tell(subject, problem)
 
-    async def _tell(self, subject: Subject, problem: Problem, now: str) -> None:
-        digest = hashlib.blake2b(repr(problem).encode(), digest_size=6).hexdigest()
-        body = conditions.event(
-            problem,
-            api_version=subject.resource.api_version,
-            uid=subject.uid,
-            now=now,
-            name=f"{problem.ref.name}.{digest}",
-        )
-        try:
-            await self._client.create(EVENTS, body)
-        except ApiError as error:
-            log.debug("an event was not written: %s", error)
+    async def _tell(self, subject: Subject, problem: Problem) -> None:
+        about: Obj = {
+            "apiVersion": subject.resource.api_version,
+            "kind": subject.ref.kind,
+            "metadata": {"name": subject.ref.name, "namespace": subject.ref.namespace, "uid": subject.uid},
+        }
+        kind = NORMAL if problem.severity is Severity.INFO else WARNING
+        where = f"{problem.path}: " if problem.path else ""
+        await self._recorder.record(about, kind, problem.code, f"{where}{problem.message}")
