@@ -9,6 +9,8 @@ be noticed. Where the protocol was only found out, the client's is kept.
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from meltemi.base.hosts import is_address
 from meltemi.envoy import base, metadata, names, pools
 from meltemi.envoy.values import address, duration
@@ -22,6 +24,7 @@ from meltemi.protos.envoy.config.core.v3.protocol_pb2 import Http1ProtocolOption
 from meltemi.protos.envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpProtocolOptions
 from meltemi.protos.google.protobuf.struct_pb2 import ListValue, Struct, Value
 
+_KEPT = timedelta(days=1)  # addresses that nobody asked for lately: a workload has no more than a few of them
 _ANY_ADDRESS = frozenset({"0.0.0.0", "::", "[::]"})
 
 
@@ -63,6 +66,7 @@ def _lead(message: Cluster, port: InboundPort) -> None:
     else:
         message.type = Cluster.ORIGINAL_DST
         message.lb_policy = Cluster.CLUSTER_PROVIDED
+        message.cleanup_interval.CopyFrom(duration(_KEPT))
         message.upstream_bind_config.CopyFrom(base.to_own_workload())
         if number.isdecimal():
             message.original_dst_lb_config.upstream_port_override.value = int(number)
