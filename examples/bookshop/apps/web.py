@@ -57,6 +57,7 @@ def serve(port: int, answer: Callable[[Request], Reply]) -> None:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # the head and the body of an answer are two writes
 
         def do_GET(self) -> None:
             url = urlsplit(self.path)
