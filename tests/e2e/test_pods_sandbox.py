@@ -59,9 +59,10 @@ def outside(news: int, directory: Path, *, ordinary: bool) -> Iterator[int]:
 
     async def scenario() -> None:
         async with runner_world() as world:
-            pod = world.add(
-                pod_of({"containers": [{"name": "app", "command": ["/bin/sh", "-c", "sleep 1000 & wait"]}]})
-            )
+            up = {"exec": {"command": ["/bin/sh", "-c", "test -s $HOME/up"]}}
+            script = "sleep 1000 & echo up > $HOME/up; wait"
+            container = {"name": "app", "command": ["/bin/sh", "-c", script], "readinessProbe": up}
+            pod = world.add(pod_of({"containers": [container]}))
             await world.ready(pod)
             os.write(news, b"ready")
             await asyncio.Event().wait()
