@@ -7,8 +7,13 @@ import pkgutil
 import re
 
 import pytest
+import yaml
 
 from meltemi import pipeline
+from meltemi.api import decoding
+from meltemi.base.refs import Origin
+from meltemi.flow import Put
+from meltemi.testing.worlds import World, client
 
 from .documents import DOCS, ROOT, section
 
@@ -59,10 +64,64 @@ def test_every_module_that_is_named_exists() -> None:
     assert [name for name in sorted(named) if not (SOURCE / name).exists() and "shadow" not in name] == []
 
 
+def rows_of_the_way() -> list[tuple[str, str, str]]:
+    """The tables that a VirtualService passes: their names, what makes them, and what happens."""
+    return re.findall(r"^\| `([^`]+)` \| (?:`([^`]+)`|a fact) \| (.*) \|$", PAGE, re.MULTILINE)
+
+
 def test_the_way_of_a_virtual_service_names_tables_and_transforms_of_the_pipeline_in_their_order() -> None:
-    rows = re.findall(r"^\| `([^`]+)` \| (?:`([^`]+)`|a fact) \|", PAGE, re.MULTILINE)
+    rows = rows_of_the_way()
     tables = [table.name for table in pipeline.build().graph.statistics().tables]
-    assert len(rows) > 5
-    assert [name for name, _ in rows] == sorted((name for name, _ in rows), key=tables.index)
-    for _, transform in rows:
+    assert [name for name, _, _ in rows] == sorted((name for name, _, _ in rows), key=tables.index)
+    for _, transform, _ in rows:
         assert not transform or pkgutil.resolve_name(f"meltemi.{transform}")
+
+
+def test_the_tables_that_a_virtual_service_changes_are_those_of_which_the_page_says_so() -> None:
+    world = World.of(BOOKSHOP)
+    world.resources(client("storefront", namespace="bookshop"))
+    revision = world.pipeline.graph.commit([_virtual_service(world)])
+    changed = {name for name, _, what in rows_of_the_way() if not what.startswith(("nothing", "what the object names"))}
+    assert set(revision.changes) == changed
+    offers = revision.of(next(table for table in world.pipeline.offers if table.name == "envoy/virtual_hosts")).changed
+    assert [offer.name for offer in offers.values()] == ["9080/reviews.bookshop.svc.cluster.local:9080"]
+
+
+BOOKSHOP = """
+apiVersion: v1
+kind: Service
+metadata: {name: reviews, namespace: bookshop}
+spec: {selector: {app: reviews}, ports: [{name: http, port: 9080}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: ratings, namespace: bookshop}
+spec: {selector: {app: ratings}, ports: [{name: http, port: 9080}]}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: reviews, namespace: bookshop}
+spec:
+  host: reviews
+  subsets:
+    - {name: v1, labels: {version: v1}}
+    - {name: v3, labels: {version: v3}}
+"""
+
+SPLIT = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: reviews, namespace: bookshop}
+spec:
+  hosts: [reviews]
+  http:
+    - route:
+        - {destination: {host: reviews, subset: v1}, weight: 90}
+        - {destination: {host: reviews, subset: v3}, weight: 10}
+"""
+
+
+def _virtual_service(world: World) -> Put:
+    found = decoding.decode(yaml.safe_load(SPLIT), Origin()).resource
+    assert found is not None
+    return Put(world.pipeline.facts["VirtualService"], (found.namespace, found.name), found)
