@@ -30,6 +30,7 @@ from meltemi.xds.hub import Hub
 pytestmark = pytest.mark.e2e
 
 COUNT = int(os.environ.get("MELTEMI_RANDOM_MESHES", "60"))
+MANY = 500  # in the slow tier
 DEADLINE = 30.0
 IDENTITY = SpiffeId("cluster.local", "shop", "cart")
 
@@ -61,10 +62,17 @@ class Meshes:
 
 @pytest.mark.parametrize("kind", ["sidecar", "router"])
 def test_envoy_takes_every_valid_configuration(kind: str) -> None:
-    run_sandboxed(partial(envoy_takes_them_all, kind), seconds=60 + COUNT)
+    run_sandboxed(partial(envoy_takes_them_all, kind, range(COUNT)), seconds=60 + COUNT)
 
 
-async def envoy_takes_them_all(kind: str, _: Door) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sidecar", "router"])
+def test_envoy_takes_every_valid_configuration_of_many(kind: str) -> None:
+    seeds = range(1_000_000, 1_000_000 + MANY)
+    run_sandboxed(partial(envoy_takes_them_all, kind, seeds), seconds=120 + MANY)
+
+
+async def envoy_takes_them_all(kind: str, seeds: range, _: Door) -> None:
     """In a network of its own, where a gateway can have every port that it asks for."""
     links = Links()
     links.set_up(LOOPBACK)
@@ -80,7 +88,7 @@ async def envoy_takes_them_all(kind: str, _: Door) -> None:
         served(hub, Admission(revisions), IDENTITY) as port,
         envoy(bootstrap(port, admin, IDENTITY, kind=kind, labels=labels), Path.cwd()) as process,
     ):
-        for seed in range(COUNT):
+        for seed in seeds:
             number = await revisions.put(meshes.facts(seed))
             async with asyncio.timeout(DEADLINE):
                 while not hub.connections or hub.behind(number):
