@@ -132,7 +132,14 @@ def build() -> Pipeline:
         "endpoints",
         endpoints.endpoints,
         all_services,
-        using(mesh=settings, slices=slices, workloads=instances, entries=entries, service_entries=service_entries),
+        using(
+            mesh=settings,
+            slices=slices,
+            workloads=instances,
+            entries=entries,
+            service_entries=service_entries,
+            peers=peers,
+        ),
     )
     accounts = g.derive("accounts", endpoints.accounts, addresses, using(mesh=settings))
 

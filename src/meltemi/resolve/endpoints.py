@@ -30,6 +30,7 @@ from meltemi.model.services import (
     ServicePort,
     Workload,
 )
+from meltemi.resolve.peers import Peers, takes_tls
 from meltemi.resolve.workloads import entry_is_meshed, locality_of, names_of
 
 Key = tuple[str, str]
@@ -46,12 +47,14 @@ def endpoints(
     workloads: Workloads,
     entries: Workloads,
     service_entries: View[Key, ServiceEntry],
+    peers: Peers,
 ) -> ServiceEndpoints:
     """The endpoints of a service by port, sorted by address."""
     settings = mesh.only()
     ports = []
     for port, found in _found(service, settings, slices, workloads, entries, service_entries):
-        unique = {(each.address, each.port): each for each in reversed(list(found))}
+        offered = [_as_policies_say(each, peers, settings.root_namespace) for each in found]
+        unique = {(each.address, each.port): each for each in reversed(offered)}
         ports.append((port.number, tuple(unique[address] for address in sorted(unique))))
     return ServiceEndpoints(service.namespace, service.host, tuple(ports))
 
@@ -68,6 +71,13 @@ def accounts(endpoints: ServiceEndpoints, *, mesh: View[tuple[()], Mesh]) -> Ser
     }
     meshed = bool(all_) and all(each.meshed for each in all_)
     return ServiceAccounts(endpoints.namespace, endpoints.host, tuple(sorted(named)), meshed)
+
+
+def _as_policies_say(endpoint: Endpoint, peers: Peers, root: str) -> Endpoint:
+    """An endpoint whose workload was told to take plaintext only (PeerAuthentication DISABLE) is offered no mTLS."""
+    if not endpoint.meshed or takes_tls(peers, endpoint.names.namespace, endpoint.labels, root, endpoint.port):
+        return endpoint
+    return msgspec.structs.replace(endpoint, meshed=False)
 
 
 def _found(

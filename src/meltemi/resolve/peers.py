@@ -48,6 +48,25 @@ def policy(peers: Peers, namespace: str, labels: LabelSet, root: str) -> Generat
     return PeerPolicy(mode, ports, tuple(refs))
 
 
+def takes_tls(peers: Peers, namespace: str, labels: LabelSet, root: str, port: int) -> bool:
+    """Whether the workload of a namespace with these labels takes mutual TLS on a port at all: not where it is DISABLE."""
+    all_ = (*peers.by("namespace", namespace), *peers.by("namespace", root))
+    if not any(_may_disable(each) for each in all_):
+        return True
+    steps = policy(peers, namespace, labels, root)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found: PeerPolicy = end.value
+            return found.of(port) is not MutualTls.DISABLE
+
+
+def _may_disable(peer: PeerAuthentication) -> bool:
+    levels = [peer.spec.mtls, *peer.spec.port_level_mtls.values()]
+    return any(level is not None and level.mode == MutualTls.DISABLE for level in levels)
+
+
 def _mode(text: str, above: MutualTls) -> MutualTls:
     return above if text == UNSET else MutualTls(text)
 

@@ -97,6 +97,7 @@ class Resolved:
                 workloads=pods,
                 entries=entries,
                 service_entries=facts["ServiceEntry"],
+                peers=facts["PeerAuthentication"],
             ),
         )
         g.derive("accounts", endpoints.accounts, addresses, common)

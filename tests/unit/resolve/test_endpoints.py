@@ -49,6 +49,23 @@ def test_endpoints_are_sorted_and_know_their_workloads(shop: Any) -> None:
     assert (two.address, two.meshed, two.locality.zone) == ("10.244.0.6", False, "b")
 
 
+@pytest.mark.parametrize(
+    ("spec", "meshed"),
+    [
+        ("{mtls: {mode: DISABLE}}", False),
+        ("{selector: {matchLabels: {app: reviews}}, mtls: {mode: DISABLE}}", False),
+        ("{selector: {matchLabels: {app: reviews}}, portLevelMtls: {8080: {mode: DISABLE}}}", False),
+        ("{selector: {matchLabels: {app: reviews}}, portLevelMtls: {9999: {mode: DISABLE}}}", True),
+        ("{selector: {matchLabels: {app: other}}, mtls: {mode: DISABLE}}", True),
+        ("{mtls: {mode: STRICT}}", True),
+    ],
+)
+def test_a_workload_that_takes_plaintext_only_is_offered_no_mutual_tls(shop: Any, spec: str, meshed: bool) -> None:
+    policy = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: default}\nspec: " + spec
+    shop.apply(f"{PODS}{SLICE}---\n{policy}\n")
+    assert shop.row("endpoints", "reviews").of(9080)[0].meshed is meshed
+
+
 def test_an_address_of_no_known_pod_is_an_endpoint_all_the_same(shop: Any) -> None:
     shop.apply(SLICE)
     assert [each.address for each in shop.row("endpoints", "reviews").of(9080)] == ["10.244.0.5", "10.244.0.6"]
