@@ -367,3 +367,16 @@ def reason(world: RunnerWorld, pod: Pod) -> str:
     """Why the container app waits."""
     state = world.container(pod).state
     return state.waiting.reason if state and state.waiting else ""
+
+
+def test_the_end_of_the_runner_is_not_the_end_of_its_pods(run: Run) -> None:
+    async def scenario(_door: Door) -> None:
+        async with runner_world() as world:
+            pod = world.add(pod_of({"containers": [shell("exec sleep 1000")]}))
+            before = await world.ready(pod)
+            await world.runner.stop(grace=2)
+            assert not world.runner.pods()
+            assert world.statuses[pod.metadata.uid] == before
+            assert not world.removed_uids
+
+    run(scenario)

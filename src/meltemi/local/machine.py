@@ -36,7 +36,6 @@ from meltemi.local.exposure import Exposure
 from meltemi.local.following import follow
 from meltemi.local.home import Home
 from meltemi.local.network import MeshNetwork
-from meltemi.local.pod import RunnerSettings
 from meltemi.local.podreports import ApiReports
 from meltemi.local.processes import Processes
 from meltemi.local.proxies import ProxyLauncher, Surroundings
@@ -44,6 +43,7 @@ from meltemi.local.reawakening import forget_last_run
 from meltemi.local.runner import PodRunner
 from meltemi.local.syscalls import MountFlag, mount
 from meltemi.local.watch import Watch
+from meltemi.local.workshop import RunnerSettings
 from meltemi.sources.files import Files, Report
 
 log = logging.getLogger(__name__)

@@ -15,27 +15,23 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 from ipaddress import IPv4Address
-from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
 from meltemi.api.core import Container, Pod
 from meltemi.api.core.pods import ContainerStatus, PodStatus
 from meltemi.kube.errors import ApiError
-from meltemi.local.backoff import Backoff
 from meltemi.local.capture import capture_rules, capture_settings
 from meltemi.local.containers import ContainerSupervisor, Surrounds, stamp
 from meltemi.local.environment import command_line, environment
-from meltemi.local.logs import Clock
-from meltemi.local.network import AddressPool, MeshNetwork
 from meltemi.local.pod_status import PodFacts, pod_status
 from meltemi.local.pod_volumes import PodVolumes
-from meltemi.local.podinfo import PodObjects, Surroundings
-from meltemi.local.processes import PodProcess, Processes, Program, StartError
-from meltemi.local.rundir import DnsSettings, PodDirectories, host_name
-from meltemi.local.sidecar import SidecarLauncher, SidecarProcess
+from meltemi.local.podinfo import Surroundings
+from meltemi.local.processes import PodProcess, Program, StartError
+from meltemi.local.rundir import PodDirectories, host_name
+from meltemi.local.sidecar import SidecarProcess
 from meltemi.local.volumes import container_mounts
+from meltemi.local.workshop import Workshop
 
 _log = logging.getLogger(__name__)
 _TELL_AGAIN = 1.0
@@ -44,50 +40,6 @@ _SIDECAR_GRACE = 5.0
 
 DIRECTORY = "meltemi.dev/directory"
 """The annotation that names the directory of the file a pod was written in: containers without a working directory run there."""
-
-
-class RunnerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How pods are run.
-
-    `runtime` becomes a directory in memory, private to the sandbox. `hidden` are directories that containers shall find
-    empty (the runtime directory always is). `base_environment` is what every container's environment starts from: a
-    PATH at least. `drain_seconds` pass between a pod being called not ready and the end of its containers.
-    """
-
-    runtime: Path
-    logs: Path
-    base_environment: Mapping[str, str]
-    hidden: tuple[str, ...] = ()
-    node_name: str = "local"
-    dns: DnsSettings = DnsSettings()
-    backoff: Backoff = Backoff()
-    drain_seconds: float = 0.25
-
-
-class PodReports(Protocol):
-    """Who is told about pods. Each call may raise ApiError: status and removal are then told again."""
-
-    async def status(self, pod: Pod, status: PodStatus) -> None:
-        """The pod's status is now this."""
-
-    async def removed(self, pod: Pod) -> None:
-        """All of the pod's processes have ended and it is not to be started again: its object may go."""
-
-    def event(self, pod: Pod, kind: str, reason: str, message: str) -> None:
-        """Something happened that a person may want to read: kind "Normal" or "Warning", and a CamelCase reason."""
-
-
-class Workshop(msgspec.Struct, frozen=True):
-    """What all pods share."""
-
-    settings: RunnerSettings
-    processes: Processes
-    network: MeshNetwork
-    addresses: AddressPool
-    objects: PodObjects
-    reports: PodReports
-    launcher: SidecarLauncher | None
-    now: Clock
 
 
 class PodRun:
@@ -108,6 +60,7 @@ class PodRun:
         self._told = PodStatus(conditions=pod.status.conditions)
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._is_leaving = False
 
     def __repr__(self) -> str:
         return f"<PodRun {self.pod.metadata.namespace}/{self.pod.metadata.name} {self._address}: {self._told.phase}>"
@@ -123,10 +76,15 @@ class PodRun:
         self._changed.set()
 
     def stop(self, grace: float) -> None:
-        """Ends the pod; its containers get `grace` seconds."""
+        """Ends the pod for good; its containers get `grace` seconds."""
         self._grace = grace
         self._stopping.set()
         self._changed.set()
+
+    def leave(self, grace: float) -> None:
+        """Ends the pod's processes and tells nobody: for the API it goes on, and runs again when the mesh does."""
+        self._is_leaving = True
+        self.stop(grace)
 
     def reconsider(self) -> None:
         """An object that the pod reads has changed: volumes are written again, what waits for it is tried at once."""
@@ -160,7 +118,8 @@ class PodRun:
             if self._address:
                 self._shop.addresses.release(self._address)
             self.directories.remove()
-        await self.report_removed()
+        if self.pod.metadata.deletion_timestamp and not self._is_leaving:
+            await self.report_removed()
 
     async def report_removed(self) -> None:
         """Tells that nothing of the pod is left, until that was heard."""
@@ -377,6 +336,8 @@ class PodRun:
         while True:
             await self._changed.wait()
             self._changed.clear()
+            if self._is_leaving:
+                return
             status = self.status()
             if status != self._told:
                 self._told = status

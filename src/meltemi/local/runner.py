@@ -23,11 +23,12 @@ from meltemi.local.apiserver.podaccess import ExecOptions, ExecStreams, LogOptio
 from meltemi.local.commands import run_streamed
 from meltemi.local.containers import ContainerSupervisor
 from meltemi.local.network import POD_NETWORK, AddressPool, MeshNetwork
-from meltemi.local.pod import PodReports, PodRun, RunnerSettings, Workshop
+from meltemi.local.pod import PodRun
 from meltemi.local.podinfo import PodObjects
 from meltemi.local.processes import Processes, StartError
 from meltemi.local.sidecar import SidecarLauncher
 from meltemi.local.syscalls import MountFlag, mount, unmount
+from meltemi.local.workshop import PodReports, RunnerSettings, Workshop
 
 _log = logging.getLogger(__name__)
 _RESERVED_ADDRESSES = 256
@@ -79,9 +80,12 @@ class PodRunner:
             await asyncio.gather(following, return_exceptions=True)
 
     async def stop(self, grace: float) -> None:
-        """Ends all pods, at most `grace` seconds each, and waits until nothing is left of them."""
+        """Ends the processes of all pods, at most `grace` seconds each, and waits until nothing is left of them.
+
+        The API is told nothing of it: what it wants to run, runs again when the mesh does.
+        """
         for run in self._runs.values():
-            run.stop(min(grace, float(run.pod.spec.termination_grace_period_seconds)))
+            run.leave(min(grace, float(run.pod.spec.termination_grace_period_seconds)))
         while self._tasks:
             await asyncio.wait(self._tasks)
         if self._is_mounted:

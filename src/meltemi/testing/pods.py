@@ -21,10 +21,11 @@ from meltemi.kube.resources import Key
 from meltemi.local.apiserver.podaccess import ExecOptions, LogOptions, WindowSize
 from meltemi.local.backoff import Backoff
 from meltemi.local.network import MeshNetwork
-from meltemi.local.pod import PodRun, RunnerSettings
+from meltemi.local.pod import PodRun
 from meltemi.local.processes import Processes
 from meltemi.local.runner import PodRunner
 from meltemi.local.sidecar import SidecarLauncher
+from meltemi.local.workshop import RunnerSettings
 
 _numbers = itertools.count(1)
 
