@@ -41,8 +41,7 @@ class Proxy:
     def ask(self, ask: Ask) -> None:
         """Say something, and take in what is said back."""
         outcome = self.stream.on_request(ask)
-        for resource in outcome.accepted:
-            self.shelf.accept(resource)
+        self.shelf.accept(outcome.accepted)
         if outcome.refusal is not None and outcome.refusal.certain:
             for resource in outcome.refusal.resources:
                 tell(self, self.shelf.reject(resource, outcome.refusal.words))

@@ -161,18 +161,16 @@ class Hub:
         dirty: set[Connection] = set()
         revision = self.clock.revision
         for change in changes:
-            standing = self._before.get(change.shelf, ())
-            for connection in standing:
-                connection.stream.on_change(change.type_url, change.name, change.old_version, revision)
-            dirty.update(standing)
+            for connection in self._before.get(change.shelf, ()):
+                if connection.stream.on_change(change.type_url, change.name, change.old_version, revision):
+                    dirty.add(connection)
         return dirty
 
     def _on_secret(self, name: str, old_version: str) -> None:
         """A secret has changed. Few proxies (gateways) hold any, so each is asked."""
         dirty = set()
         for connection in self.connections:
-            if SECRET in connection.stream.types:
-                connection.stream.on_change(SECRET, name, old_version, self.clock.revision)
+            if connection.stream.on_change(SECRET, name, old_version, self.clock.revision):
                 dirty.add(connection)
         self._wake(dirty)
 
@@ -197,9 +195,8 @@ class Hub:
             self.catalogue.shelf(connection.placement.view),
             self.catalogue.shelf(connection.placement.audience),
         )
-        for resource in outcome.accepted:
-            for shelf in shelves:
-                shelf.accept(resource)
+        for shelf in shelves:
+            shelf.accept(outcome.accepted)
         refusal = outcome.refusal
         if refusal is None or not refusal.certain:
             return

@@ -26,6 +26,7 @@ class Metrics:
     def __init__(self) -> None:
         self.connected = Gauge("pilot_xds", "Proxies connected to this control plane over xDS.")
         self.pushes = Counter("pilot_xds_pushes", "Responses sent to proxies, by type.", ["type"])
+        self._pushes: dict[str, Counter] = {}  # by type URL: it is quicker than asking for the labels each time
         self.rejects = Counter("pilot_total_xds_rejects", "Responses that proxies refused, by type.", ["type"])
         self.convergence = Histogram(
             "pilot_proxy_convergence_time",
@@ -35,7 +36,10 @@ class Metrics:
 
     def pushed(self, type_url: str) -> None:
         """A response was sent."""
-        self.pushes.labels(short(type_url)).inc()
+        counter = self._pushes.get(type_url)
+        if counter is None:
+            counter = self._pushes[type_url] = self.pushes.labels(short(type_url))
+        counter.inc()
 
     def rejected(self, type_url: str) -> None:
         """A response was refused."""

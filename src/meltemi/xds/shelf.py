@@ -18,7 +18,7 @@ from collections.abc import Collection, Hashable, Iterable, Mapping
 import msgspec
 
 from meltemi.base import hosts
-from meltemi.envoy.resource import CLUSTER, ENDPOINTS, VIRTUAL_HOST, Offer, Resource
+from meltemi.envoy.resource import VIRTUAL_HOST, Offer, Resource, Seen
 from meltemi.model.clients import Audience
 
 Name = tuple[str, str]  # type URL and resource name
@@ -56,7 +56,8 @@ class Shelf:
 
     def lookup(self, type_url: str, name: str) -> Resource | None:
         """The resource to be held under that name, if any."""
-        return self._held.get(type_url, {}).get(name)
+        held = self._held.get(type_url)
+        return None if held is None else held.get(name)
 
     def names(self, type_url: str) -> Collection[str]:
         """All names of a type, in no order that means anything."""
@@ -92,13 +93,15 @@ class Shelf:
             self._trial[key] = held
         return self._hold(key, wanted)
 
-    def accept(self, resource: Resource) -> None:
-        """Some proxy took it: from now on it is what to fall back to."""
-        if not self._trial:
+    def accept(self, resources: Iterable[Resource]) -> None:
+        """Some proxy took them: from now on they are what to fall back to."""
+        trial = self._trial
+        if not trial:
             return
-        key = (resource.type_url, resource.name)
-        if key in self._trial and self._is_held(resource):
-            del self._trial[key]
+        for resource in resources:
+            key = (resource.type_url, resource.name)
+            if key in trial and self._is_held(resource):
+                del trial[key]
 
     def reject(self, resource: Resource, words: str) -> Change | None:
         """Some proxy refused it: fall back to the last good one, unless it has been replaced in the meantime."""
@@ -134,7 +137,7 @@ class Catalogue:
 
     def __init__(self) -> None:
         self.shelves: dict[str, Shelf] = {}
-        self._audiences: dict[str, Audience] = {}
+        self._sights: dict[str, Sight] = {}
         self._offers: dict[Hashable, Offer] = {}
         self._by_name: dict[Name, tuple[Hashable, ...]] = {}
 
@@ -157,18 +160,18 @@ class Catalogue:
         changes: list[Change | None] = []
         for key, audience in audiences.items():
             if audience is None:
-                self._audiences.pop(key, None)
+                self._sights.pop(key, None)
                 self.shelves.pop(key, None)
             else:
-                self._audiences[key] = audience
-                changes += self._fill(self.shelf(key), audience)
+                sight = self._sights[key] = Sight(audience)
+                changes += self._fill(self.shelf(key), sight)
         for name, view in touched:
             if view:
                 changes.append(self.shelf(view).put(*name, self._wanted_by_view(name, view)))
             else:
                 changes += [
-                    self.shelf(key).put(*name, self._wanted(name, audience))
-                    for key, audience in self._audiences.items()
+                    self.shelf(key).put(*name, self._wanted(name, sight))
+                    for key, sight in self._sights.items()
                     if key not in audiences
                 ]
         return [change for change in changes if change is not None]
@@ -196,18 +199,19 @@ class Catalogue:
             self._by_name[name] = (*self._by_name.get(name, ()), key)
             yield name, offer.view
 
-    def _fill(self, shelf: Shelf, audience: Audience) -> Iterable[Change | None]:
+    def _fill(self, shelf: Shelf, sight: Sight) -> Iterable[Change | None]:
         """Bring a whole shelf up to date, for an audience that is new or has changed."""
         held = {(url, name) for url in shelf.types() for name in shelf.names(url)}
         offers = self._offers  # of one name, some may be for a view alone (a gateway's listener) and others for all
         names = dict.fromkeys(name for name, keys in self._by_name.items() if not all(offers[key].view for key in keys))
         names.update(dict.fromkeys(sorted(held - names.keys())))
-        return [shelf.put(*name, self._wanted(name, audience)) for name in names]
+        return [shelf.put(*name, self._wanted(name, sight)) for name in names]
 
-    def _wanted(self, name: Name, audience: Audience) -> Resource | None:
+    def _wanted(self, name: Name, sight: Sight) -> Resource | None:
         """The resource that an audience should get: its own namespace's offer before others', then by the offer's key."""
+        audience = sight.audience
         offers = [(key, self._offers[key]) for key in self._by_name.get(name, ())]
-        offers = [(key, offer) for key, offer in offers if not offer.view and sees(audience, offer)]
+        offers = [(key, offer) for key, offer in offers if not offer.view and sight.sees(offer)]
         if len(offers) > 1:
             offers.sort(key=lambda pair: (not _is_own(audience, pair[1]), repr(pair[0])))
         for _, offer in offers:
@@ -223,27 +227,34 @@ class Catalogue:
         return None
 
 
-def sees(audience: Audience, offer: Offer) -> bool:
-    """Whether an audience sees one of the services that an offer is about: exported to it, and within its scope.
+class Sight:
+    """What an audience sees: its scope, prepared for being asked about one service after the other.
 
     Source: Istio `exportTo`, and Sidecar `egress.hosts`.
     """
-    if not offer.seen:
-        return True
-    egress = audience.scope.egress
-    if egress is not None and offer.type_url in (CLUSTER, ENDPOINTS):
-        egress = (*egress, *audience.scope.imports)
-    return any(
-        service.visibility.includes(audience.namespace)
-        and (
-            egress is None
-            or any(
-                entry.namespace in ("*", service.namespace) and hosts.matches(entry.host, service.host)
-                for entry in egress
-            )
+
+    __slots__ = ("_hosts", "_namespace", "audience")
+
+    def __init__(self, audience: Audience) -> None:
+        self.audience = audience
+        self._namespace = audience.namespace
+        self._hosts: dict[str, list[str]] | None = None  # patterns by namespace; None: there is no scope
+        if audience.scope.egress is not None:
+            self._hosts = {}
+            for entry in audience.scope.egress:
+                self._hosts.setdefault(entry.namespace, []).append(entry.host)
+
+    def sees(self, offer: Offer) -> bool:
+        """Whether the audience sees one of the services that an offer is about: exported to it, and within its scope."""
+        return not offer.seen or any(
+            service.visibility.includes(self._namespace) and self._is_in_scope(service) for service in offer.seen
         )
-        for service in offer.seen
-    )
+
+    def _is_in_scope(self, service: Seen) -> bool:
+        if self._hosts is None:
+            return True
+        patterns = (*self._hosts.get(service.namespace, ()), *self._hosts.get("*", ()))
+        return any(hosts.matches(pattern, service.host) for pattern in patterns)
 
 
 def _is_own(audience: Audience, offer: Offer) -> bool:

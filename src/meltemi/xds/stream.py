@@ -129,12 +129,13 @@ class Stream:
                 self._cover(state, route_configuration)
         if first and ask.type_url in _WILDCARD and not set(ask.subscribe) - {"*"}:
             self._begin_wildcard(ask, state)
-        for name in ask.subscribe:
-            if name == "*":
-                if not state.wildcard:
-                    self._begin_wildcard(ask, state)
-                continue
-            self._subscribe(ask, state, name, first=first)
+        names = ask.subscribe
+        if "*" in names:
+            names = tuple(name for name in names if name != "*")
+            if not state.wildcard:
+                self._begin_wildcard(ask, state)
+        if names:
+            self._subscribe(ask, state, names, first=first)
         if ask.unsubscribe:
             self._unsubscribe(ask, state)
         if ask.subscribe and ask.type_url == ENDPOINTS and not state.everything:
@@ -144,22 +145,37 @@ class Stream:
 
     def _begin_wildcard(self, ask: Ask, state: TypeState) -> None:
         state.wildcard = True
-        initial = ask.initial_versions
-        for name in self.shelves.names(ask.type_url):
-            state.wait(name, initial.get(name, ""), self.revision)
-        for name, version in initial.items():
-            state.wait(name, version, self.revision)
+        self._compare(ask.type_url, state, self.shelves.names(ask.type_url), ask.initial_versions)
 
-    def _subscribe(self, ask: Ask, state: TypeState, name: str, *, first: bool) -> None:
-        if not (state.everything and self.shelves.lookup(ask.type_url, name) is not None):
-            if state.everything:
-                self._spell_out(ask.type_url, state)
-            state.names.add(name)
-        held = ask.initial_versions.get(name, "") if first else ""
-        state.pending.pop(name, None)
-        state.wait(name, held, self.revision, forced=not held)
-        if ask.type_url == ROUTES and (hosts := self.types.get(VIRTUAL_HOST)) is not None:
-            self._cover(hosts, name)
+    def _compare(self, type_url: str, state: TypeState, names: Collection[str], initial: Mapping[str, str]) -> None:
+        """The proxy is to hold these names, and holds what `initial` says: wait for what differs."""
+        lookup, revision = self.shelves.lookup, self.revision
+        for name in names:
+            held = initial.get(name, "")
+            resource = lookup(type_url, name)
+            if resource is None or resource.version != held:
+                state.wait(name, held, revision)
+        for name, held in initial.items():
+            if name not in names:
+                state.wait(name, held, revision)
+
+    def _subscribe(self, ask: Ask, state: TypeState, names: tuple[str, ...], *, first: bool) -> None:
+        type_url, lookup, revision = ask.type_url, self.shelves.lookup, self.revision
+        if state.everything and any(lookup(type_url, name) is None for name in names):
+            self._spell_out(type_url, state)
+        if not state.everything:
+            state.names.update(names)
+        initial = ask.initial_versions if first else {}
+        for name in names:
+            state.pending.pop(name, None)
+            held = initial.get(name, "")
+            if not held:
+                state.wait(name, "", revision, forced=True)
+            elif (resource := lookup(type_url, name)) is None or resource.version != held:
+                state.wait(name, held, revision)
+        if type_url == ROUTES and (hosts := self.types.get(VIRTUAL_HOST)) is not None:
+            for name in names:
+                self._cover(hosts, name)
 
     def _unsubscribe(self, ask: Ask, state: TypeState) -> None:
         for name in ask.unsubscribe:
@@ -185,20 +201,23 @@ class Stream:
         state.covered.add(route_configuration)
         prefix = f"{route_configuration}/"
         initial = {name: state.initial.pop(name) for name in list(state.initial) if name.startswith(prefix)}
-        for name in self.shelves.hosts_of(route_configuration):
+        names = self.shelves.hosts_of(route_configuration)
+        for name in names:
             state.pending.pop(name, None)
-            state.wait(name, initial.get(name, ""), self.revision)
-        for name, held in initial.items():
-            state.wait(name, held, self.revision)
+        self._compare(VIRTUAL_HOST, state, names, initial)
 
     # === what the shelves say ===
 
-    def on_change(self, type_url: str, name: str, old_version: str, revision: int) -> None:
-        """A name on one of the shelves now holds something else; `old_version` is what it held, "" nothing."""
+    def on_change(self, type_url: str, name: str, old_version: str, revision: int) -> bool:
+        """A name on one of the shelves now holds something else; `old_version` is what it held, "" nothing.
+
+        Tells whether that concerns the proxy.
+        """
         state = self.types.get(type_url)
         if state is None or not self._wants(type_url, state, name, old_version):
-            return
+            return False
         state.wait(name, old_version, revision, changed=True)
+        return True
 
     def move(self, shelves: Shelves, revision: int) -> None:
         """The proxy belongs to another class from now on: everything is compared anew."""
@@ -226,7 +245,9 @@ class Stream:
 
     def responses(self, now: float) -> list[Response]:
         """The responses that may be sent now, in order. `now`: seconds on any steady clock."""
-        sent = []
+        sent: list[Response] = []
+        if not any(state.pending or state.awaited for state in self.types.values()):
+            return sent
         # Clusters come once more at the end: their removals were waiting for what came in between.
         for type_url in (*ORDER, *(url for url in self.types if url not in ORDER), CLUSTER):
             state = self.types.get(type_url)

@@ -9,6 +9,7 @@ removed_resources 6), `Resource` (version 1, resource 2, name 3), `google.protob
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import OrderedDict
 
@@ -23,6 +24,8 @@ def field(number: int, value: bytes) -> bytes:
 
 
 def _varint(value: int) -> bytes:
+    if value < 0x80:
+        return _SHORT[value]
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -31,10 +34,23 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
+_SHORT = tuple(bytes([value]) for value in range(0x80))
+
+
 def frame(resource: Resource) -> bytes:
     """A resource as a field of the response."""
-    packed = field(1, resource.type_url.encode()) + field(2, resource.body)
-    return field(2, field(1, resource.version.encode()) + field(2, packed) + field(3, resource.name.encode()))
+    url, body = _type_url(resource.type_url), resource.body
+    size = _varint(len(body))
+    packed = len(url) + 1 + len(size) + len(body)
+    version, name = field(1, resource.version.encode()), field(3, resource.name.encode())
+    length = _varint(packed)
+    whole = _varint(len(version) + 1 + len(length) + packed + len(name))
+    return b"".join((b"\x12", whole, version, b"\x12", length, url, b"\x12", size, body, name))
+
+
+@functools.cache
+def _type_url(url: str) -> bytes:
+    return field(1, url.encode())
 
 
 class Composer:

@@ -53,8 +53,7 @@ class Conversation:
     def acknowledge(self, type_url: str) -> list[str]:
         """Take the response under way; returns what is sent next."""
         outcome = self.stream.on_request(Ask(type_url=type_url, nonce=self.nonce(type_url)))
-        for resource in outcome.accepted:
-            self.shelf.accept(resource)
+        self.shelf.accept(outcome.accepted)
         return self.hear()
 
     def refuse(self, type_url: str, words: str) -> list[str]:
