@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import os
 import socket
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -27,6 +28,7 @@ from meltemi.base.workloads import deployment_of
 from meltemi.inject.policy import PROXY, Template, injected
 from meltemi.kube.client import Client
 from meltemi.kube.errors import ApiError
+from meltemi.local.proxy_wishes import wishes
 from meltemi.local.sidecar import SidecarProcess
 from meltemi.local.syscalls import Capability, within_netns
 
@@ -121,6 +123,10 @@ class ProxyLauncher:
 
     def _spec(self, pod: Pod, pod_ip: IPv4Address, template: Template, token: Path) -> ProxySpec:
         around = self._around
+        try:
+            wished = wishes(pod.annotations)
+        except ValueError as error:
+            raise OSError(str(error)) from error
         name = hashlib.blake2b(pod.metadata.uid.encode(), digest_size=6).hexdigest()
         return ProxySpec(
             pod=pod.metadata.name,
@@ -138,7 +144,9 @@ class ProxyLauncher:
             annotations=pod.annotations,
             cluster_id=around.cluster_id,
             node=around.node,
-            concurrency=around.concurrency,
+            concurrency=around.concurrency if wished.concurrency is None else wished.concurrency or os.cpu_count() or 1,
+            certificate_ttl=wished.certificate_ttl,
+            proxy_config=wished.config,
         )
 
     async def _is_ready(self, url: str) -> bool:

@@ -7,23 +7,22 @@ its standard input ends, and prints what it has seen. As a context (`Capture`) i
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import select
 import socket
 import struct
 import sys
 from ipaddress import IPv4Address, IPv4Network
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import msgspec
 
+from meltemi.testing.entering import enter_network
+
 _ETH_P_ALL = 0x0003
 _NETWORK = IPv4Network("10.244.0.0/16")
 _GATEWAY = IPv4Address("10.244.0.1")
-_CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _SNAP = 1 << 16
 
 
@@ -80,13 +79,7 @@ def payload_of(frame: bytes) -> tuple[tuple[str, int, str, int], bytes] | None:
 
 def main(pid: int) -> None:
     """Capture until standard input ends."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    for kind, flag in (("user", _CLONE_NEWUSER), ("net", _CLONE_NEWNET)):
-        there, here = (Path(f"/proc/{who}/ns/{kind}") for who in (pid, "self"))
-        if there.readlink() != here.readlink():
-            with there.open() as namespace:
-                if libc.setns(namespace.fileno(), flag):
-                    raise OSError(ctypes.get_errno(), f"setns {kind}")
+    enter_network(pid)
     listener = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 25)
     sent: dict[tuple[str, int, str, int], bytearray] = {}
