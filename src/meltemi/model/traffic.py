@@ -128,7 +128,10 @@ class TlsMode(enum.StrEnum):
 
 
 class ClientTls(msgspec.Struct, frozen=True, kw_only=True):
-    """TLS towards a destination. Files are paths that the client's proxy can read; keys never stand here."""
+    """TLS towards a destination. Files are paths that the client's proxy can read; keys never stand here.
+
+    `credential_name` is a secret as the xDS server serves it: `kubernetes://<name>`, in the client's own namespace.
+    """
 
     mode: TlsMode = TlsMode.AUTO
     client_certificate: str = ""

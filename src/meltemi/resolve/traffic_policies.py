@@ -174,12 +174,17 @@ def _tls(settings: api.ClientTlsSettings | None, mesh: Mesh, external: bool) -> 
         client_certificate=settings.client_certificate,
         private_key_file=settings.private_key,
         ca_certificates=settings.ca_certificates,
-        credential_name=settings.credential_name,
+        credential_name=_credential(settings.credential_name),
         subject_alt_names=settings.subject_alt_names,
         sni=settings.sni,
         insecure_skip_verify=bool(settings.insecure_skip_verify),
         ca_crl=settings.ca_crl,
     )
+
+
+def _credential(name: str) -> str:
+    """The name by which a proxy asks for a Secret of its own namespace; one with a scheme is such a name already."""
+    return f"kubernetes://{name}" if name and "://" not in name else name
 
 
 def keepalive(settings: api.TcpKeepalive | None) -> KeepAlive | None:
