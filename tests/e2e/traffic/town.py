@@ -14,6 +14,7 @@ import yaml
 
 from meltemi.base.refs import Ref
 from meltemi.testing import workloads
+from meltemi.testing.certificates import Pair
 from meltemi.testing.clients import EchoPod
 from meltemi.testing.mesh import Mesh
 from meltemi.testing.workloads import EchoPort, Manifest
@@ -113,3 +114,23 @@ class Policies:
         """Everything of this test is gone when this returns."""
         self.mesh.delete([*reversed(self._refs)])
         self._refs.clear()
+
+
+def secret(name: str, namespace: str, pair: Pair, authority: str = "") -> Manifest:
+    """A TLS Secret; with an `authority` (PEM), clients must show a certificate of it."""
+    data = {"tls.crt": pair.certificate, "tls.key": pair.key, **({"ca.crt": authority} if authority else {})}
+    metadata = {"name": name, "namespace": namespace}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "kubernetes.io/tls", "stringData": data}
+
+
+TLS_PORTS = (EchoPort(name="tls", number=8443, serves="tls"), EchoPort(name="https-web", number=9443, serves="tls"))
+
+
+def tls_server(name: str, namespace: str, pair: Pair, authority: str = "") -> list[Manifest]:
+    """A server with a certificate of its own; with an `authority`, it wants to see its clients' too."""
+    return [
+        secret(name, namespace, pair, authority),
+        workloads.account(name, namespace),
+        workloads.service(name, namespace, TLS_PORTS),
+        workloads.deployment(name, namespace, TLS_PORTS, certificates=name),
+    ]

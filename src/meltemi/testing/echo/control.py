@@ -77,10 +77,12 @@ async def gate(connection: Connection) -> None:
 async def _head(connection: Connection) -> tuple[str, str, int]:
     """Method, target and length of the body."""
     line = (await connection.line()).decode()
+    if line.count(" ") != 2:
+        raise ConnectionError(f"{line!r} begins no request")
     length = 0
     while (header := (await connection.line()).decode().strip()) != "":
         name, _, value = header.partition(":")
         if name.lower() == "content-length":
             length = int(value)
-    method, target, _ = line.split(" ", 2)
+    method, target, _ = line.split(" ")
     return method, target, length

@@ -1,0 +1,129 @@
+"""ServiceEntry: services that the mesh does not have, made known to it."""
+
+from __future__ import annotations
+
+from .town import ABROAD, Policies, Town
+
+
+def test_static_endpoints_are_called_by_a_name_of_ones_own(policies: Policies, town: Town) -> None:
+    policies.write(
+        "ServiceEntry",
+        "shop",
+        f"""
+        hosts: [shop.example]
+        addresses: [240.1.1.1]
+        location: MESH_EXTERNAL
+        resolution: STATIC
+        ports:
+          - {{number: 80, name: http, protocol: HTTP, targetPort: 8080}}
+          - {{number: 9000, name: tcp, protocol: TCP}}
+        endpoints: [{{address: {town.stranger.ip}}}]
+        """,
+    )
+    reply = town.caller.get("http://shop.example/")
+    assert (reply.status, reply.echo.host) == (200, "shop.example")
+    assert reply.echo.pod == town.stranger.name
+    assert town.caller.get("tcp://240.1.1.1:9000", messages=("hello",)).ok
+
+
+def test_names_are_resolved_by_dns(policies: Policies, town: Town) -> None:
+    policies.write(
+        "ServiceEntry",
+        "shop",
+        """
+        hosts: [shop.example]
+        location: MESH_EXTERNAL
+        resolution: DNS
+        ports: [{number: 80, name: http, protocol: HTTP, targetPort: 8080}]
+        endpoints: [{address: stranger.abroad.svc.cluster.local}]
+        """,
+    )
+    reply = town.caller.get("http://shop.example/", to=f"{town.stranger.ip}:80", timeout=5)
+    assert (reply.status, reply.echo.pod) == (200, town.stranger.name)
+
+
+def test_without_resolution_the_connection_goes_where_the_client_wanted(policies: Policies, town: Town) -> None:
+    policies.write("Sidecar", "default", "{outboundTrafficPolicy: {mode: REGISTRY_ONLY}, egress: [{hosts: ['*/*']}]}")
+    refused = town.caller.get("http://shop.example/", to=f"{town.stranger.ip}:8080")
+    assert refused.status == 502
+    policies.write(
+        "ServiceEntry",
+        "shop",
+        f"""
+        hosts: ["*.example"]
+        addresses: [{town.stranger.ip}/32]
+        location: MESH_EXTERNAL
+        resolution: NONE
+        ports:
+          - {{number: 8080, name: http, protocol: HTTP}}
+          - {{number: 9000, name: tcp, protocol: TCP}}
+        """,
+    )
+    reply = town.caller.get("http://shop.example/", {"host": "shop.example:8080"}, to=f"{town.stranger.ip}:8080")
+    assert (reply.status, reply.echo.pod) == (200, town.stranger.name)
+    assert town.caller.get(f"tcp://{town.stranger.ip}:9000", messages=("hello",)).ok
+
+
+def test_workloads_may_be_the_endpoints_and_then_have_their_identities(policies: Policies, town: Town) -> None:
+    policies.write(
+        "ServiceEntry",
+        "library",
+        """
+        hosts: [library.example]
+        addresses: [240.1.1.2]
+        location: MESH_INTERNAL
+        resolution: STATIC
+        ports: [{number: 8080, name: http, protocol: HTTP}]
+        workloadSelector: {labels: {app: books}}
+        """,
+    )
+    replies = town.caller.many("http://library.example:8080/", count=20)
+    assert replies.pods.keys() == {pod.name for pod in town.books}
+    assert "sa/caller" in replies[0].echo.headers["x-forwarded-client-cert"]
+
+
+def test_policies_hold_for_declared_services_as_for_ones_own(policies: Policies, town: Town) -> None:
+    policies.write(
+        "ServiceEntry",
+        "shop",
+        f"""
+        hosts: [shop.example]
+        addresses: [240.1.1.1]
+        location: MESH_EXTERNAL
+        resolution: STATIC
+        ports: [{{number: 8080, name: http, protocol: HTTP}}]
+        endpoints: [{{address: {town.stranger.ip}}}]
+        """,
+    )
+    policies.write(
+        "VirtualService",
+        "shop",
+        """
+        hosts: [shop.example]
+        http:
+          - match: [{uri: {prefix: /slow}}]
+            timeout: 0.2s
+            route: [{destination: {host: shop.example}}]
+          - headers: {request: {set: {x-via: mesh}}}
+            route: [{destination: {host: shop.example}}]
+        """,
+    )
+    assert town.caller.get("http://shop.example:8080/").echo.headers["x-via"] == "mesh"
+    assert town.caller.get("http://shop.example:8080/slow?delay=3").status == 504
+
+
+def test_an_external_name_leads_to_another_service(policies: Policies, town: Town) -> None:
+    policies.deploy(
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "elsewhere", "namespace": ABROAD},
+            "spec": {
+                "type": "ExternalName",
+                "externalName": "stranger.abroad.svc.cluster.local",
+                "ports": [{"name": "http", "port": 8080}],
+            },
+        }
+    )
+    reply = town.caller.get("http://elsewhere.abroad:8080/", timeout=5)
+    assert (reply.status, reply.echo.pod) == (200, town.stranger.name)
