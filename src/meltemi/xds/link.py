@@ -22,6 +22,7 @@ from meltemi.xds.http2 import Connection, Method
 log = logging.getLogger(__name__)
 
 READ = 64 << 10
+PORTION = 8 << 10  # what goes through TLS at once: OpenSSL keeps as much room for each peer as it once needed
 # How much may wait for the socket before writing pauses, and how little goes on with it. In bytes.
 HIGH, LOW = 64 << 10, 16 << 10
 HANDSHAKE_SECONDS = 10.0
@@ -66,15 +67,15 @@ class Link(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """So much was read."""
-        data = bytes(_shared[:nbytes])
-        if self._tls is None:
-            self._hand_up(data)
+        tls = self._tls
+        if tls is None:
+            self._hand_up(bytes(_shared[:nbytes]))
             return
-        self._incoming.write(data)
         try:
-            if self.connection is None and not self._shake_hands(self._tls):
-                return
-            self._decrypt(self._tls)
+            for start in range(0, nbytes, PORTION):
+                self._incoming.write(_shared[start : min(start + PORTION, nbytes)])
+                if self.connection is not None or self._shake_hands(tls):
+                    self._decrypt(tls)
         except (ssl.SSLError, ssl.CertificateError) as error:
             log.info("a peer failed in TLS: %s", error)
             self._push_out()

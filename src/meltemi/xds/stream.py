@@ -200,7 +200,10 @@ class Stream:
         """The proxy asked for a route configuration: it needs all its virtual hosts, whatever it had before."""
         state.covered.add(route_configuration)
         prefix = f"{route_configuration}/"
-        initial = {name: state.initial.pop(name) for name in list(state.initial) if name.startswith(prefix)}
+        initial = {name: version for name, version in state.initial.items() if name.startswith(prefix)}
+        if initial:
+            # A dict keeps the room it once needed; a new one has what it needs now.
+            state.initial = {name: version for name, version in state.initial.items() if name not in initial}
         names = self.shelves.hosts_of(route_configuration)
         for name in names:
             state.pending.pop(name, None)
@@ -293,6 +296,8 @@ class Stream:
             del state.pending[name]
             if self._is_news(resource, pending):
                 sent[name], before[name] = resource, pending
+        if not state.pending:
+            state.pending = {}  # a dict keeps the room it once needed
         if single is not None:
             state.suspects.pop(0)
             if not sent and state.pending:
