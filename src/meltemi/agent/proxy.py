@@ -30,6 +30,12 @@ log = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
 
+PATIENCE = 4
+"""Failures to get a first certificate that are nobody's trouble: the authority starts at the same time."""
+
+FIRST_LOOKS = timedelta(milliseconds=50)
+"""How often the mesh's roots are looked for until they are there."""
+
 LONGEST_SLEEP = timedelta(seconds=30)
 """The clock is looked at again at least this often, because it may jump (a laptop that slept)."""
 
@@ -117,17 +123,24 @@ class ProxyAgent:
                 self._woken.set()
 
     async def _keep_fresh(self) -> None:
+        while not self._root_file:  # The authority is on its way; nobody could be recognised as it before.
+            await self._sleep(FIRST_LOOKS)
+            self.refresh()
         while True:
             wait = min(self.identity.due - self._clock(), LONGEST_SLEEP)
             if wait > timedelta():
-                self._woken.clear()
-                try:
-                    async with asyncio.timeout(wait.total_seconds()):
-                        await self._woken.wait()
-                except TimeoutError:
-                    pass
+                await self._sleep(wait)
             else:
                 await self._renew()
+
+    async def _sleep(self, wait: timedelta) -> None:
+        """Until the time is over or somebody wakes it."""
+        self._woken.clear()
+        try:
+            async with asyncio.timeout(wait.total_seconds()):
+                await self._woken.wait()
+        except TimeoutError:
+            pass
 
     async def _renew(self) -> None:
         async with self._slots:
@@ -137,7 +150,9 @@ class ProxyAgent:
                 self.identity.issued(chain, self._clock())
             except (CallError, Refused) as error:
                 self.identity.failed(str(error), self._clock())
-                log.warning("%s: no certificate (attempt %d): %s", self.spec.id, self.identity.failures, error)
+                is_starting = self.identity.certificate is None and self.identity.failures <= PATIENCE
+                level = logging.INFO if is_starting else logging.WARNING
+                log.log(level, "%s: no certificate (attempt %d): %s", self.spec.id, self.identity.failures, error)
                 return
         certificate = self.identity.certificate
         if certificate is not None:

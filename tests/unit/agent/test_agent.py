@@ -194,6 +194,18 @@ async def test_a_failure_is_told_and_tried_again(client: AgentClient, cart: Prox
     assert (await client.wait_ready(cart.id)).error == ""
 
 
+async def test_before_the_roots_are_there_nobody_is_asked_and_nothing_is_called_a_failure(
+    client: AgentClient, mesh: Mesh, cart: ProxySpec, caplog: pytest.LogCaptureFixture
+) -> None:
+    mesh.roots.unlink()
+    await client.add(cart)
+    assert [status.failures for status in await client.list()] == [0]
+    mesh.roots.write_text(mesh.authority.trust_bundle)
+    ready = await client.wait_ready(cart.id)
+    assert (ready.rotations, ready.failures) == (1, 0)
+    assert "no certificate" not in caplog.text
+
+
 async def test_new_roots_are_served_at_once_and_a_new_certificate_soon(
     client: AgentClient, process: Process, mesh: Mesh, cart: ProxySpec
 ) -> None:
