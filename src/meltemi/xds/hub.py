@@ -44,6 +44,16 @@ class Layers:
             return self._vault.lookup(name, self._namespace)
         return self._view.lookup(type_url, name) or self._audience.lookup(type_url, name)
 
+    def finder(self, type_url: str) -> Callable[[str], Resource | None]:
+        """`lookup` for many names of one type. Not to be kept."""
+        if type_url == SECRET:
+            return lambda name: self._vault.lookup(name, self._namespace)
+        shared = self._audience.finder(type_url)
+        if not self._view.names(type_url):
+            return shared
+        own = self._view.finder(type_url)
+        return lambda name: own(name) or shared(name)
+
     def names(self, type_url: str) -> Collection[str]:
         """All names of a type."""
         own = self._view.names(type_url)

@@ -13,7 +13,7 @@ Invariant: `Shelf.lookup` is the whole truth about what a proxy of that class sh
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 
 import msgspec
 
@@ -22,6 +22,7 @@ from meltemi.envoy.resource import VIRTUAL_HOST, Offer, Resource, Seen
 from meltemi.model.clients import Audience
 
 Name = tuple[str, str]  # type URL and resource name
+_NOTHING: dict[str, Resource] = {}
 
 
 class Rejection(msgspec.Struct, frozen=True):
@@ -58,6 +59,10 @@ class Shelf:
         """The resource to be held under that name, if any."""
         held = self._held.get(type_url)
         return None if held is None else held.get(name)
+
+    def finder(self, type_url: str) -> Callable[[str], Resource | None]:
+        """`lookup` for many names of one type. Not to be kept."""
+        return self._held.get(type_url, _NOTHING).get
 
     def names(self, type_url: str) -> Collection[str]:
         """All names of a type, in no order that means anything."""

@@ -140,7 +140,7 @@ class Stream:
             self._unsubscribe(ask, state)
         if ask.subscribe and ask.type_url == ENDPOINTS and not state.everything:
             on_shelf = self.shelves.names(ENDPOINTS)
-            if len(state.names) == len(on_shelf) and all(name in state.names for name in on_shelf):
+            if len(state.names) == len(on_shelf) and state.names.issuperset(on_shelf):
                 state.everything, state.names = True, set()
 
     def _begin_wildcard(self, ask: Ask, state: TypeState) -> None:
@@ -149,10 +149,10 @@ class Stream:
 
     def _compare(self, type_url: str, state: TypeState, names: Collection[str], initial: Mapping[str, str]) -> None:
         """The proxy is to hold these names, and holds what `initial` says: wait for what differs."""
-        lookup, revision = self.shelves.lookup, self.revision
+        find, revision = self.shelves.finder(type_url), self.revision
         for name in names:
             held = initial.get(name, "")
-            resource = lookup(type_url, name)
+            resource = find(name)
             if resource is None or resource.version != held:
                 state.wait(name, held, revision)
         for name, held in initial.items():
@@ -160,18 +160,20 @@ class Stream:
                 state.wait(name, held, revision)
 
     def _subscribe(self, ask: Ask, state: TypeState, names: tuple[str, ...], *, first: bool) -> None:
-        type_url, lookup, revision = ask.type_url, self.shelves.lookup, self.revision
-        if state.everything and any(lookup(type_url, name) is None for name in names):
+        type_url, revision = ask.type_url, self.revision
+        find = self.shelves.finder(type_url)
+        if state.everything and any(find(name) is None for name in names):
             self._spell_out(type_url, state)
         if not state.everything:
             state.names.update(names)
         initial = ask.initial_versions if first else {}
         for name in names:
-            state.pending.pop(name, None)
+            if state.pending:
+                state.pending.pop(name, None)
             held = initial.get(name, "")
             if not held:
                 state.wait(name, "", revision, forced=True)
-            elif (resource := lookup(type_url, name)) is None or resource.version != held:
+            elif (resource := find(name)) is None or resource.version != held:
                 state.wait(name, held, revision)
         if type_url == ROUTES and (hosts := self.types.get(VIRTUAL_HOST)) is not None:
             for name in names:
@@ -205,8 +207,9 @@ class Stream:
             # A dict keeps the room it once needed; a new one has what it needs now.
             state.initial = {name: version for name, version in state.initial.items() if name not in initial}
         names = self.shelves.hosts_of(route_configuration)
-        for name in names:
-            state.pending.pop(name, None)
+        if state.pending:
+            for name in names:
+                state.pending.pop(name, None)
         self._compare(VIRTUAL_HOST, state, names, initial)
 
     # === what the shelves say ===
@@ -285,12 +288,13 @@ class Stream:
         )
         sent: dict[str, Resource | None] = {}
         before: dict[str, Pending] = {}
+        find = self.shelves.finder(type_url)
         single = state.suspects[0] if state.suspects else None
         for name in list(state.pending) if single is None else [single]:
             pending = state.pending.get(name)
             if pending is None:
                 continue
-            resource = self.shelves.lookup(type_url, name)
+            resource = find(name)
             if resource is None and removal_waits and pending.held:
                 continue
             del state.pending[name]

@@ -5,7 +5,7 @@ Source: `envoy.service.discovery.v3.DeltaDiscoveryRequest` and `DeltaDiscoveryRe
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 import msgspec
@@ -61,6 +61,9 @@ class Shelves(Protocol):
 
     def lookup(self, type_url: str, name: str) -> Resource | None:
         """The resource of that name."""
+
+    def finder(self, type_url: str) -> Callable[[str], Resource | None]:
+        """`lookup` for many names of one type. Not to be kept."""
 
     def names(self, type_url: str) -> Collection[str]:
         """All names of a type."""
