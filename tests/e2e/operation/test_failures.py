@@ -230,5 +230,5 @@ async def test_a_crash_loop_is_shown_with_a_clear_message_and_longer_and_longer_
 def back_offs(events: dict[Key, Obj]) -> list[float]:
     """The pauses that a crash loop's events tell of, in their order; seconds."""
     told = [event for key, event in events.items() if event["reason"] == "BackOff" and key.name.startswith("crashing")]
-    told.sort(key=lambda event: event["metadata"]["name"])
+    told.sort(key=lambda event: int(event["metadata"]["resourceVersion"]))
     return [float(event["message"].split()[1].removesuffix("s")) for event in told]
