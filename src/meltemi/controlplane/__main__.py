@@ -37,13 +37,15 @@ def main(arguments: list[str] | None = None) -> int:
         authority_port=chosen.authority_port,
         admin_port=chosen.admin_port,
     )
+    status = 0
     try:
         settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
         uvloop.run(_run(settings, chosen.kubeconfig))
-    except (config.ConfigError, AuthorityError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return 1
-    return 0
+    except* (config.ConfigError, AuthorityError, OSError) as errors:
+        status = 1
+        for error in errors.exceptions:
+            print(f"error: {error}", file=sys.stderr)  # noqa: T201
+    return status
 
 
 async def _run(settings: Settings, kubeconfig: Path | None) -> None:

@@ -86,6 +86,7 @@ class ControlPlane:
         log.info("the authority is ready: %r", authority)
         async with asyncio.TaskGroup() as group:
             group.create_task(self.source.run(), name="source")
+            group.create_task(self.revisions.wait_failed(), name="revisions")
             group.create_task(self._serve_admin(), name="admin")
             await self.source.wait_synced()
             self.revisions.flush()

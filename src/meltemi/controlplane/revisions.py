@@ -52,6 +52,8 @@ class Revisions:
         self._opened = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._done: asyncio.Future[int] | None = None
+        self._failed = asyncio.Event()
+        self._failure: Exception | None = None
 
     @property
     def number(self) -> int:
@@ -77,16 +79,38 @@ class Revisions:
             self._timer.cancel()
         self._close_window()
 
+    async def wait_failed(self) -> None:
+        """Wait until a revision could not be carried to the streams, and raise what went wrong.
+
+        Whoever runs the control plane should end it then: half of a revision must not be served for long, and a fresh
+        process makes everything anew.
+        """
+        await self._failed.wait()
+        assert self._failure is not None
+        raise self._failure
+
     def _close_window(self) -> None:
         facts, done = self._facts, self._done
         self._facts, self._done, self._timer = [], None, None
+        try:
+            number = self._commit(facts)
+        except Exception as error:
+            log.exception("a revision could not be made")
+            self._failure = error
+            self._failed.set()
+            if done is not None and not done.done():
+                done.set_exception(error)
+            return
+        if done is not None and not done.done():
+            done.set_result(number)
+
+    def _commit(self, facts: list[Fact]) -> int:
         started = time.perf_counter()
         revision = self.pipeline.graph.commit(facts)
         if not revision.is_empty:
             self._publish(revision)
             _SECONDS.observe(time.perf_counter() - started)
-        if done is not None and not done.done():
-            done.set_result(revision.number)
+        return revision.number
 
     def _publish(self, revision: Revision) -> None:
         pipeline = self.pipeline

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import sys
 import tempfile
@@ -37,6 +38,8 @@ def run_sandboxed(scenario: Scenario, *, ordinary_user: bool = False, seconds: f
     child = os.fork()
     if child == 0:
         status = 1
+        # What the parent has made stays as it is: libraries with threads of their own (gRPC) cannot be taken apart here.
+        gc.freeze()
         try:
             die_with_parent()
             os.close(reader)
