@@ -65,6 +65,12 @@ class Layers:
         shared = self._audience.hosts_of(route_configuration)
         return {*own, *shared} if own else shared
 
+    def is_set_aside(self, type_url: str, name: str) -> bool:
+        """Whether nothing is held under that name only because what should be was refused."""
+        if self.lookup(type_url, name) is not None:
+            return False
+        return self._view.is_set_aside(type_url, name) or self._audience.is_set_aside(type_url, name)
+
 
 class Connection:
     """One proxy's stream, where it stands, and how to wake whoever writes to it."""

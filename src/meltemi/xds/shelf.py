@@ -5,7 +5,8 @@ change of an offer is compared shelf by shelf, so that only classes of clients f
 of it. The number of shelves is the number of audiences and views, not of proxies.
 
 A resource that Envoy rejects is put in quarantine: the shelf falls back to the last resource of that name which some
-proxy accepted, for proxies that connect later too, until the users' objects give another one. A rejection counts for
+proxy accepted, for proxies that connect later too, until the users' objects give another one. Where there is none (the
+control plane has restarted since), proxies keep what they have. A rejection counts for
 the shelf it came from only, so that a proxy that lies can harm none but its own class.
 
 Invariant: `Shelf.lookup` is the whole truth about what a proxy of that class should hold.
@@ -81,6 +82,10 @@ class Shelf:
         """The names of the virtual hosts that belong to a route configuration."""
         return self._hosts.get(route_configuration, {}).keys()
 
+    def is_set_aside(self, type_url: str, name: str) -> bool:
+        """Whether nothing is held under that name only because what should be was refused."""
+        return (type_url, name) in self.rejections and self.lookup(type_url, name) is None
+
     def put(self, type_url: str, name: str, wanted: Resource | None) -> Change | None:
         """Hold `wanted` under the name (None: nothing); what is in quarantine is not held again."""
         key = (type_url, name)
@@ -90,6 +95,8 @@ class Shelf:
             if wanted is not None and wanted.version == rejection.resource.version:
                 return None
             del self.rejections[key]
+            if wanted is None and held is None:  # Some proxies may still have kept what was before.
+                return Change(self.key, type_url, name, rejection.resource.version)
         if (held and held.version) == (wanted and wanted.version):
             return None
         if wanted is None:

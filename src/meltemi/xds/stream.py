@@ -14,7 +14,8 @@ Rules, each seen on a real Envoy:
 3. A cluster that changed warms up again and keeps its ACK back until its endpoints are sent again, unasked.
 4. Virtual hosts are subscribed to with an empty list. Which ones are meant follows from the route configurations asked for.
 5. On a first request, `initial_resource_versions` says what the proxy holds: what is equal is not sent again.
-6. A name that was asked for and does not exist is answered as removed, and a first subscription to everything is answered
+6. What was refused and has no last good one to fall back to is not removed either: a proxy that has one keeps it.
+7. A name that was asked for and does not exist is answered as removed, and a first subscription to everything is answered
    even if there is nothing: an Envoy that starts would wait for either (15 seconds).
 
 Source: the xDS protocol ("Incremental xDS"), and Envoy's `DeltaSubscriptionState`.
@@ -298,6 +299,8 @@ class Stream:
             if resource is None and removal_waits and pending.held:
                 continue
             del state.pending[name]
+            if resource is None and pending.held and self.shelves.is_set_aside(type_url, name):
+                continue
             if self._is_news(resource, pending):
                 sent[name], before[name] = resource, pending
         if not state.pending:

@@ -71,6 +71,9 @@ class Shelves(Protocol):
     def hosts_of(self, route_configuration: str) -> Collection[str]:
         """The names of the virtual hosts of a route configuration."""
 
+    def is_set_aside(self, type_url: str, name: str) -> bool:
+        """Whether nothing is held under that name only because what should be was refused."""
+
 
 class Pending(msgspec.Struct):
     """A name whose content at the proxy may differ from the shelves'. `held` is the version the proxy has, "" none."""

@@ -315,6 +315,21 @@ class TestWhatEnvoyRefuses:
         assert talk.acknowledge(LISTENER) == []
         assert list(talk.shelf.rejections) == [(LISTENER, "b")]
 
+    def test_leaves_a_proxy_what_it_has_where_no_last_good_one_is_known(self, talk: Conversation) -> None:
+        talk.put(CLUSTER, "a", "bad")
+        talk.put(CLUSTER, "b", "1")
+        assert talk.ask(CLUSTER, held={"a": "good", "b": "1"}) == ["cds a=bad"]
+        assert talk.refuse(CLUSTER, "Error adding/updating cluster(s) a: no") == []
+        talk.put(CLUSTER, "a", "better")
+        assert talk.hear() == ["cds a=better"]
+
+    def test_is_removed_in_the_end_if_its_author_takes_it_away(self, talk: Conversation) -> None:
+        talk.put(CLUSTER, "a", "bad")
+        talk.ask(CLUSTER, held={"a": "good"})
+        assert talk.refuse(CLUSTER, "Error adding/updating cluster(s) a: no") == []
+        talk.put(CLUSTER, "a", None)
+        assert talk.hear() == ["cds -a"]
+
     def test_is_not_given_to_proxies_that_connect_later(self, talk: Conversation) -> None:
         talk.put(LISTENER, "in", "good")
         talk.ask(LISTENER)
