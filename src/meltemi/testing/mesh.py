@@ -290,11 +290,17 @@ class Mesh:
     async def _live(self, ref: Ref, version: str, seconds: float) -> None:
         if ref.kind not in self._kinds:
             return
-        try:
-            live = await self._api.wait(ref, version, max(seconds, 0.1))
-        except Failure as error:
-            log = (self.home / "local" / "logs" / "controlplane.log").read_text(errors="replace")
-            raise MeshError(f"{error}; its log ends with\n{log[-_LOG_END:]}") from error
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                live = await self._api.wait(ref, version, max(deadline - time.monotonic(), 0.1))
+                break
+            except Failure as error:
+                # The control plane starts, or starts again: nothing tells when it listens but that it answers.
+                if time.monotonic() > deadline:
+                    log = (self.home / "local" / "logs" / "controlplane.log").read_text(errors="replace")
+                    raise MeshError(f"{error}; its log ends with\n{log[-_LOG_END:]}") from error
+                await asyncio.sleep(_LOOK_AGAIN)
         if not live.live:
             raise MeshError(f"{ref} in version {version} is not live in time: {live}")
 

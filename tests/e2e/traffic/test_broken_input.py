@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from meltemi.base.refs import Ref
+from meltemi.kube.errors import Invalid
 from meltemi.kube.resources import Obj
 from meltemi.testing import workloads
 from meltemi.testing.certificates import Issuer
+from meltemi.testing.mesh import eventually
 
 from .town import TOWN, Policies, Town
 
@@ -86,6 +90,26 @@ def test_a_proxy_that_connects_later_gets_the_last_good_too(policies: Policies, 
     assert is_sticky(town)
 
 
+def test_the_last_good_outlives_the_control_plane(policies: Policies, town: Town, tmp_path: Path) -> None:
+    ref = policies.write("DestinationRule", "books", STICKY)
+    told(town, ref, "True")
+    policies.write("DestinationRule", "books", broken(tmp_path))
+    told(town, ref, "False")
+    town.mesh.kill("meltemi.controlplane")
+    assert is_sticky(town)
+    # The next one answers as soon as it is there, and proxies come back to it.
+    policies.write(
+        "VirtualService",
+        "books",
+        "{hosts: [books], http: [{headers: {request: {set: {x-later: change}}}, route: [{destination: {host: books}}]}]}",
+    )
+    eventually(
+        lambda: town.caller.get("http://books:8080/").echo.headers, lambda headers: headers.get("x-later") == "change"
+    )
+    told(town, ref, "False")
+    assert is_sticky(town)
+
+
 def test_a_rule_that_was_never_good_leaves_the_service_as_it_was(
     policies: Policies, town: Town, tmp_path: Path
 ) -> None:
@@ -108,10 +132,6 @@ def test_a_file_that_comes_later_is_taken_when_the_rule_is_written_again(
 
 
 def test_what_nobody_could_take_is_refused_by_the_api_with_the_place(town: Town) -> None:
-    import pytest
-
-    from meltemi.kube.errors import Invalid
-
     metadata = {"name": "books", "namespace": TOWN}
     spec = {"hosts": ["books"], "http": [{"route": [{"destination": {"host": "books"}, "weight": -1}]}]}
     obj = {"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": metadata, "spec": spec}

@@ -16,7 +16,8 @@ Labels = dict[str, str]
 
 def samples(mesh: Mesh, pod: EchoPod, name: str, **labels: str) -> list[tuple[Labels, float]]:
     """The samples of one name with these labels."""
-    text = mesh.fetch(pod.ip, MERGED, "/stats/prometheus").body
+    lines = mesh.fetch(pod.ip, MERGED, "/stats/prometheus").body.splitlines()
+    text = "".join(f"{line}\n" for line in lines if line.startswith(name))
     return [
         (sample.labels, sample.value)
         for family in text_string_to_metric_families(text)

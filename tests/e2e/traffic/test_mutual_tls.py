@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
+from meltemi.testing.echo.orders import Order
 from meltemi.testing.mesh import eventually
 
 from .town import Policies, Town
@@ -77,3 +80,14 @@ def test_a_client_may_be_told_not_to_use_tls(policies: Policies, town: Town) -> 
     assert "x-forwarded-client-cert" not in reply.echo.headers
     policies.write("PeerAuthentication", "default", "{mtls: {mode: STRICT}}")
     eventually(lambda: town.caller.get("http://books:8080/"), lambda reply: reply.status == 503)
+
+
+def test_nobody_of_the_mesh_notices_when_it_becomes_strict(policies: Policies, town: Town) -> None:
+    with ThreadPoolExecutor() as pool:
+        asked = Order(url="http://books:8080/?delay=0.002", count=400, at_once=2, reuse=True)
+        calling = [pool.submit(client.order, asked) for client in (town.caller, town.rival)]
+        for mode in ("STRICT", "PERMISSIVE", "STRICT"):
+            policies.write("PeerAuthentication", "default", f"{{mtls: {{mode: {mode}}}}}")
+        assert not any(each.done() for each in calling)
+        for each in calling:
+            assert each.result().statuses == {200: 400}

@@ -59,8 +59,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def ok(self) -> bool:
-        """Whether an answer came, and a good one: 2xx, gRPC's OK, or over TCP any."""
-        return not self.error and (self.status < 1 or 200 <= self.status < 300)
+        """Whether an answer came, and a good one: 2xx, a WebSocket's 101, gRPC's OK, or over TCP any."""
+        return not self.error and (self.status < 1 or self.status == 101 or 200 <= self.status < 300)
 
 
 class Echo(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,30 @@
+"""A mesh of an ordinary user carries traffic as root's does."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from meltemi.testing import workloads
+from meltemi.testing.mesh import Mesh
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="an ordinary user runs all other tests of this folder so")
+def test_an_ordinary_users_mesh_speaks_every_protocol_with_identities(tmp_path_factory: pytest.TempPathFactory) -> None:
+    home: Path = tmp_path_factory.mktemp("ordinary")
+    for directory in (home, *home.parents[:2]):
+        directory.chmod(0o755)
+    with Mesh.started(home, ordinary_user=True) as mesh, mesh.namespace("shop"):
+        mesh.deploy(
+            [workloads.account(name, "shop") for name in ("caller", "books")],
+            workloads.service("books", "shop"),
+            workloads.deployment("caller", "shop", workloads.PORTS[:1]),
+            workloads.deployment("books", "shop"),
+        )
+        caller = mesh.pod("shop", "app=caller")
+        for url in ("http://books:8080/", "h2://books:8081/", "grpc://books:7070"):
+            assert "ns/shop/sa/caller" in caller.get(url).echo.headers["x-forwarded-client-cert"]
+        assert caller.get("tcp://books:9000", messages=("hello",)).ok
+        assert caller.get("ws://books:8080/", messages=("hello",)).ok
