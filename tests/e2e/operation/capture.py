@@ -86,8 +86,8 @@ def main(pid: int) -> None:
     sys.stdout.write("capturing\n")
     sys.stdout.flush()
     while True:
-        ready, _, _ = select.select([listener, 0], [], [])
-        if listener in ready:
+        ready, _, _ = select.select([listener.fileno(), 0], [], [])
+        if listener.fileno() in ready:
             frame, (interface, *_rest) = listener.recvfrom(_SNAP)
             # The bridge shows each frame on the port where it comes in, and on the one where it goes out: once is enough.
             if interface != "lo" and _rest[1] != socket.PACKET_OUTGOING and (found := payload_of(frame)):

@@ -12,6 +12,7 @@ import asyncio
 import json
 import sys
 from datetime import timedelta
+from queue import SimpleQueue
 from typing import Any
 
 import grpc
@@ -57,10 +58,14 @@ def discover(port: int, roots: bytes, node: dict[str, Any], key: Key, chain: tup
     request.node.metadata.update(node["metadata"])
     with grpc.secure_channel(f"{_GATEWAY}:{port}", credentials, options) as channel:
         call = channel.stream_stream(_ADS, DeltaDiscoveryRequest.SerializeToString, DeltaDiscoveryResponse.FromString)
+        said: SimpleQueue[DeltaDiscoveryRequest | None] = SimpleQueue()
+        said.put(request)
         try:
-            response = next(call(iter([request]), timeout=15))
+            response = next(call(iter(said.get, None), timeout=15))
         except grpc.RpcError as error:
             return {"code": error.code().name, "message": error.details()}
+        finally:
+            said.put(None)
         return {"code": "OK", "clusters": sorted(resource.name for resource in response.resources)}
 
 

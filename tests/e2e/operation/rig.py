@@ -50,11 +50,12 @@ ADMIN = "/apis/debug.meltemi.dev/v1alpha1"
 
 
 class Process(msgspec.Struct, frozen=True):
-    """A process of the mesh, as it is seen from outside. `pod` is the host name that it has, "" outside of pods."""
+    """A process of the mesh, as it is seen from outside. `started` counts the kernel's ticks."""
 
     pid: int
     parent: int
     command: str
+    started: int
 
     def environment(self) -> dict[str, str]:
         """Its environment."""
@@ -318,13 +319,15 @@ def kill(process: Process) -> None:
 
 def descendants(root: int) -> list[Process]:
     """All processes below one."""
-    everyone = list(all_processes())
-    below = {root}
+    children: dict[int, list[Process]] = {}
+    for process in all_processes():
+        children.setdefault(process.parent, []).append(process)
     found: list[Process] = []
-    for process in sorted(everyone, key=lambda each: each.pid):
-        if process.parent in below:
-            below.add(process.pid)
-            found.append(process)
+    looking = [root]
+    while looking:
+        below = children.pop(looking.pop(), [])
+        found += below
+        looking += [process.pid for process in below]
     return found
 
 
@@ -333,10 +336,11 @@ def all_processes() -> Iterator[Process]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             with contextlib.suppress(OSError):
-                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+                words = (entry / "stat").read_text().rpartition(")")[2].split()
+                state, parent, started = words[0], words[1], words[19]
                 command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
                 if state != "Z":  # It has ended, and waits only for its parent to be told.
-                    yield Process(int(entry.name), int(parent), command)
+                    yield Process(int(entry.name), int(parent), command, int(started))
 
 
 class Traces:
@@ -346,6 +350,7 @@ class Traces:
         self._ports = ports
         self._descriptors = {}
         self._namespaces: set[str] = set()
+        self._latest = max(process.started for process in processes)
         own = set(_namespaces(os.getpid()))
         for process in processes:
             with contextlib.suppress(OSError):
@@ -364,8 +369,10 @@ class Traces:
             left = max(0.0, deadline - time.monotonic())
             assert select.select([descriptor], [], [], left)[0], f"process {pid} is still there"
             os.close(descriptor)
-        holders = [each for each in all_processes() if self._namespaces & set(_namespaces(each.pid))]
-        assert not holders
+        # The kernel gives a namespace's number to the next one: processes that came later are others.
+        earlier = [process for process in all_processes() if process.started <= self._latest]
+        holders = [process for process in earlier if self._namespaces & set(_namespaces(process.pid))]
+        assert not holders, holders
         mounted = Path("/proc/self/mountinfo").read_text()
         assert "/meltemi-" not in mounted, mounted
         assert not [name for name in self._namespaces if name in mounted]

@@ -74,7 +74,7 @@ async def token(shop: Mesh, account: str, audience: str = "istio-ca") -> str:
 async def attempt(shop: Mesh, what: str, *arguments: str) -> dict[str, Any]:
     """Have `inside.py` try something in the network of the mesh."""
     roots = (shop.home / "controlplane" / "ca" / "root-cert.pem").read_text()
-    command = (PYTHON, INSIDE, str(shop.control_plane().pid), what, *arguments)
+    command: list[str | Path] = [PYTHON, INSIDE, str(shop.control_plane().pid), what, *arguments]
     done = await asyncio.to_thread(lambda: shop.run(*command, typed=roots))
     assert done.status == 0, done.text
     found: dict[str, Any] = json.loads(done.out)

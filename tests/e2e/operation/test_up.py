@@ -69,10 +69,10 @@ async def uids(mesh: Mesh) -> set[str]:
         return {pod["metadata"]["uid"] for pod in (await client.list(PODS)).items}
 
 
-async def traces(mesh: Mesh, *services: str) -> Traces:
-    """What the mesh has on this machine now."""
+async def traces(mesh: Mesh, namespace: str, service: str) -> Traces:
+    """What the mesh has on this machine now, with the port of a service."""
     api = int(mesh.wait_line(r"api +https://127.0.0.1:(\d+)")[1])
-    ports = [await mesh.host_port(*service.split("/")) for service in services]
+    ports = [await mesh.host_port(namespace, service)]
     processes = mesh.processes()
     assert mesh.up is not None
     found = Traces([*processes], [api, *ports])
@@ -94,7 +94,7 @@ async def test_the_bookshop_comes_up_whole_and_once_and_goes_without_a_trace(mes
     assert "runs already" in again.out
     assert await uids(mesh) == before
 
-    left = await traces(mesh, "istio-ingress/gateway")
+    left = await traces(mesh, "istio-ingress", "gateway")
     assert "is down" in mesh.meltemi("down").out
     assert mesh.up is not None
     assert mesh.up.wait(20) == 0
@@ -109,7 +109,7 @@ async def test_nothing_is_left_behind(mesh: Mesh, number: signal.Signals) -> Non
     mesh.start(mesh.files)
     mesh.wait_ready()
     assert "Directory listing" in fetch(await mesh.host_port("small", "web"))
-    left = await traces(mesh, "small/web")
+    left = await traces(mesh, "small", "web")
 
     status = mesh.signal(number)
 
