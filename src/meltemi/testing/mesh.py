@@ -23,9 +23,6 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
-
-from meltemi.api import registry
 from meltemi.api.yaml import load
 from meltemi.base.refs import Ref
 from meltemi.cli.failures import Failure
@@ -33,27 +30,31 @@ from meltemi.cli.meshapi import MeshApi, MeshProblem, ProxyState, ResourceRow
 from meltemi.cli.waiting import is_rolled_out
 from meltemi.kube import config
 from meltemi.kube.client import Client
-from meltemi.kube.errors import Gone, NotFound
-from meltemi.kube.resources import DEPLOYMENTS, ENDPOINT_SLICES, NAMESPACES, PODS, SERVICES, Obj, Resource
+from meltemi.kube.errors import NotFound
+from meltemi.kube.resources import DEPLOYMENTS, ENDPOINT_SLICES, NAMESPACES, PODS, SERVICES, Obj
 from meltemi.kube.transport import HttpTransport
-from meltemi.sources.kubernetes import resource_of
 from meltemi.testing import tunnel, workloads
 from meltemi.testing.clients import EchoPod
 from meltemi.testing.echo.orders import Reply
+from meltemi.testing.objects import (
+    is_ready,
+    name_of,
+    outside_ports,
+    ready_addresses,
+    ref_of,
+    resource_of_kind,
+    selected,
+)
 from meltemi.testing.processes import child_running, children_of
+from meltemi.testing.watching import SECONDS, MeshError, until
+
+__all__ = ["SECONDS", "Mesh", "MeshError", "eventually"]
 
 T = TypeVar("T")
-
-SECONDS = 30.0
-"""How long a wait may take, unless a call says otherwise."""
 
 _GATE = "meltemi-testing"
 _LOOK_AGAIN = 0.05
 _LOG_END = 2000
-
-
-class MeshError(AssertionError):
-    """What a test waited for did not come, or was refused."""
 
 
 class Mesh:
@@ -129,8 +130,10 @@ class Mesh:
                     await asyncio.sleep(_LOOK_AGAIN)
 
     async def _open_gate(self) -> None:
-        service = await self._until(SERVICES, _GATE, lambda found: any(map(_outside_ports, found)), "the gate is open")
-        self._gate = ("127.0.0.1", next(_outside_ports(each)[0] for each in service if _outside_ports(each)))
+        service = await until(
+            self._client, SERVICES, _GATE, lambda found: any(map(outside_ports, found)), "the gate is open"
+        )
+        self._gate = ("127.0.0.1", next(outside_ports(each)[0] for each in service if outside_ports(each)))
 
     def _end(self) -> None:
         if self._thread.is_alive():
@@ -167,7 +170,7 @@ class Mesh:
         try:
             yield self.apply(listed)
         finally:
-            self.delete([_ref(obj) for obj in listed])
+            self.delete([ref_of(obj) for obj in listed])
 
     def delete(self, refs: Sequence[Ref], *, seconds: float = SECONDS) -> None:
         """Deletes objects, if they exist. Returns when every proxy has acknowledged that."""
@@ -185,17 +188,17 @@ class Mesh:
 
     def get(self, kind: str, namespace: str, name: str) -> Obj:
         """An object. Raises NotFound."""
-        return self._do(self._client.get(_resource(kind), name, namespace))
+        return self._do(self._client.get(resource_of_kind(kind), name, namespace))
 
     def all(self, kind: str, namespace: str, labels: str = "") -> list[Obj]:
         """The objects of a kind in a namespace."""
-        return self._do(self._client.list(_resource(kind), namespace, labels=labels)).items
+        return self._do(self._client.list(resource_of_kind(kind), namespace, labels=labels)).items
 
     def until(
         self, kind: str, namespace: str, holds: Callable[[list[Obj]], bool], what: str, *, seconds: float = SECONDS
     ) -> list[Obj]:
         """Waits until something holds of all objects of a kind in a namespace. Raises MeshError that names `what`."""
-        return self._do(self._until(_resource(kind), namespace, holds, what, seconds))
+        return self._do(until(self._client, resource_of_kind(kind), namespace, holds, what, seconds))
 
     # --- workloads ---
 
@@ -203,13 +206,13 @@ class Mesh:
         """Applies the manifests of workloads. Returns when they run and every proxy knows their endpoints."""
         listed = [obj for each in objects for obj in ([each] if isinstance(each, dict) else each)]
         self.apply(listed, seconds=seconds)
-        for namespace in sorted({_ref(obj).namespace for obj in listed} - {""}):
+        for namespace in sorted({ref_of(obj).namespace for obj in listed} - {""}):
             self._do(self._endpoints_live(namespace, seconds))
 
     def pods(self, namespace: str, labels: str = "") -> list[EchoPod]:
         """The pods of a namespace that are ready and stay, by name."""
         found = self.all("Pod", namespace, labels)
-        kept = [pod for pod in found if _is_ready(pod) and "deletionTimestamp" not in pod["metadata"]]
+        kept = [pod for pod in found if is_ready(pod) and "deletionTimestamp" not in pod["metadata"]]
         return [
             EchoPod(pod["metadata"]["name"], namespace, pod["status"]["podIP"], self._ask)
             for pod in sorted(kept, key=lambda pod: str(pod["metadata"]["name"]))
@@ -226,13 +229,13 @@ class Mesh:
         """The port of 127.0.0.1 that leads to a port of a LoadBalancer service."""
 
         def led(found: list[Obj]) -> bool:
-            named = [each for each in found if _name(each) == service]
-            return bool(named) and len(_outside_ports(named[0])) == len(named[0]["spec"]["ports"])
+            named = [each for each in found if name_of(each) == service]
+            return bool(named) and len(outside_ports(named[0])) == len(named[0]["spec"]["ports"])
 
         found = self.until("Service", namespace, led, f"{service} is reachable from outside")
-        chosen = next(each for each in found if _name(each) == service)
+        chosen = next(each for each in found if name_of(each) == service)
         numbers = [each["port"] for each in chosen["spec"]["ports"]]
-        return _outside_ports(chosen)[sorted(numbers).index(port)]
+        return outside_ports(chosen)[sorted(numbers).index(port)]
 
     # --- looking in ---
 
@@ -277,8 +280,8 @@ class Mesh:
         deadline = time.monotonic() + seconds
         versions: dict[Ref, str] = {}
         for obj in objects:
-            applied = await self._client.apply(_resource(obj["kind"], obj["apiVersion"]), obj, force=True)
-            versions[_ref(obj)] = applied["metadata"]["resourceVersion"]
+            applied = await self._client.apply(resource_of_kind(obj["kind"], obj["apiVersion"]), obj, force=True)
+            versions[ref_of(obj)] = applied["metadata"]["resourceVersion"]
         if wait:
             for ref, version in versions.items():
                 if ref.kind == "Deployment":
@@ -307,84 +310,42 @@ class Mesh:
     async def _delete(self, refs: Sequence[Ref], seconds: float) -> None:
         for ref in refs:
             with contextlib.suppress(NotFound):
-                await self._client.delete(_resource(ref.kind), ref.name, ref.namespace, propagation="Background")
+                await self._client.delete(resource_of_kind(ref.kind), ref.name, ref.namespace, propagation="Background")
         for ref in refs:
             await self._live(ref, "-1", seconds)
 
     async def _delete_namespace(self, name: str) -> None:
         with contextlib.suppress(NotFound):
             await self._client.delete(NAMESPACES, name)
-        await self._until(PODS, name, lambda pods: not pods, f"the pods of {name} are gone")
-        await self._until(NAMESPACES, "", lambda all_: name not in map(_name, all_), f"the namespace {name} is gone")
+        await until(self._client, PODS, name, lambda pods: not pods, f"the pods of {name} are gone")
+        await until(
+            self._client, NAMESPACES, "", lambda all_: name not in map(name_of, all_), f"the namespace {name} is gone"
+        )
 
     async def _rolled_out(self, ref: Ref, seconds: float) -> None:
         def holds(found: list[Obj]) -> bool:
-            return any(_name(each) == ref.name and is_rolled_out(each) for each in found)
+            return any(name_of(each) == ref.name and is_rolled_out(each) for each in found)
 
         try:
-            await self._until(DEPLOYMENTS, ref.namespace, holds, f"{ref} has rolled out", max(seconds, 0.1))
+            await until(self._client, DEPLOYMENTS, ref.namespace, holds, f"{ref} has rolled out", max(seconds, 0.1))
         except MeshError as error:
             pods = (await self._client.list(PODS, ref.namespace)).items
-            told = "\n".join(f"{_name(pod)}: {pod.get('status')}" for pod in pods)
+            told = "\n".join(f"{name_of(pod)}: {pod.get('status')}" for pod in pods)
             raise MeshError(f"{error}\n{told}") from None
 
     async def _endpoints_live(self, namespace: str, seconds: float) -> None:
         """Waits until the slices of all services name all ready pods, and every proxy knows them."""
-        pods = [pod for pod in (await self._client.list(PODS, namespace)).items if _is_ready(pod)]
+        pods = [pod for pod in (await self._client.list(PODS, namespace)).items if is_ready(pod)]
         services = (await self._client.list(SERVICES, namespace)).items
-        wanted = {_name(service): _selected(service, pods) for service in services if service["spec"].get("selector")}
+        wanted = {name_of(service): selected(service, pods) for service in services if service["spec"].get("selector")}
 
         def holds(slices: list[Obj]) -> bool:
-            return all(addresses <= _ready_addresses(service, slices) for service, addresses in wanted.items())
+            return all(addresses <= ready_addresses(service, slices) for service, addresses in wanted.items())
 
-        slices = await self._until(ENDPOINT_SLICES, namespace, holds, f"the endpoints of {namespace}", seconds)
+        slices = await until(self._client, ENDPOINT_SLICES, namespace, holds, f"the endpoints of {namespace}", seconds)
         for each in slices:
-            ref = Ref("EndpointSlice", namespace, _name(each))
+            ref = Ref("EndpointSlice", namespace, name_of(each))
             await self._live(ref, each["metadata"]["resourceVersion"], seconds)
-
-    async def _until(
-        self,
-        resource: Resource,
-        namespace: str,
-        holds: Callable[[list[Obj]], bool],
-        what: str,
-        seconds: float = SECONDS,
-    ) -> list[Obj]:
-        known: dict[str, Obj] = {}
-        try:
-            async with asyncio.timeout(seconds):
-                while True:
-                    listed = await self._client.list(resource, namespace)
-                    known = {_name(obj): obj for obj in listed.items}
-                    if holds([*known.values()]):
-                        return [*known.values()]
-                    if await self._watched(resource, namespace, listed.resource_version, known, holds):
-                        return [*known.values()]
-        except TimeoutError:
-            states = "\n".join(f"{name}: {obj.get('status', obj.get('endpoints'))}" for name, obj in known.items())
-            raise MeshError(f"after {seconds:.0f} s it is still not so that {what}:\n{states}") from None
-
-    async def _watched(
-        self,
-        resource: Resource,
-        namespace: str,
-        version: str,
-        known: dict[str, Obj],
-        holds: Callable[[list[Obj]], bool],
-    ) -> bool:
-        """Follows changes until it holds; False if the watch ends before."""
-        events = self._client.watch(resource, namespace, resource_version=version)
-        with contextlib.suppress(Gone):
-            async with contextlib.aclosing(events):
-                async for event in events:
-                    obj = msgspec.json.decode(event.object)
-                    if event.type == "DELETED":
-                        known.pop(_name(obj), None)
-                    elif event.type != "BOOKMARK":
-                        known[_name(obj)] = obj
-                    if holds([*known.values()]):
-                        return True
-        return False
 
 
 def eventually(ask: Callable[[], T], holds: Callable[[T], bool], *, seconds: float = 10.0) -> T:
@@ -397,51 +358,3 @@ def eventually(ask: Callable[[], T], holds: Callable[[T], bool], *, seconds: flo
         if time.monotonic() > deadline:
             raise MeshError(f"after {seconds:.0f} s the answer is still {answer}")
     return answer
-
-
-def _resource(kind: str, api_version: str = "") -> Resource:
-    for each in registry.KINDS:
-        if each.kind == kind and (not api_version or api_version in each.api_versions):
-            found = resource_of(each)
-            return found if not api_version else msgspec.structs.replace(found, version=api_version.rpartition("/")[2])
-    raise LookupError(f"there is no kind {kind} {api_version}")
-
-
-def _ref(obj: Obj) -> Ref:
-    metadata = obj["metadata"]
-    namespaced = _resource(obj["kind"], obj["apiVersion"]).namespaced
-    return Ref(obj["kind"], metadata.setdefault("namespace", "default") if namespaced else "", metadata["name"])
-
-
-def _name(obj: Obj) -> str:
-    return str(obj["metadata"]["name"])
-
-
-def _is_ready(pod: Obj) -> bool:
-    conditions = (pod.get("status") or {}).get("conditions") or ()
-    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
-
-
-def _selected(service: Obj, pods: Iterable[Obj]) -> frozenset[str]:
-    """The addresses of the pods behind a service."""
-    selector = service["spec"]["selector"].items()
-    return frozenset(
-        pod["status"]["podIP"] for pod in pods if selector <= (pod["metadata"].get("labels") or {}).items()
-    )
-
-
-def _ready_addresses(service: str, slices: Iterable[Obj]) -> frozenset[str]:
-    return frozenset(
-        address
-        for each in slices
-        if each["metadata"].get("labels", {}).get("kubernetes.io/service-name") == service
-        for endpoint in each.get("endpoints") or ()
-        if endpoint.get("conditions", {}).get("ready", True)
-        for address in endpoint["addresses"]
-    )
-
-
-def _outside_ports(service: Obj) -> list[int]:
-    """The ports of the machine that lead to a LoadBalancer service, in the order of the service's own."""
-    ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()
-    return [port["port"] for each in ingress for port in each.get("ports") or ()]
