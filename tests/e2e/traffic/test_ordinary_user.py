@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -12,11 +13,13 @@ from meltemi.testing.mesh import Mesh
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="an ordinary user runs all other tests of this folder so")
-def test_an_ordinary_users_mesh_speaks_every_protocol_with_identities(tmp_path_factory: pytest.TempPathFactory) -> None:
-    home: Path = tmp_path_factory.mktemp("ordinary")
-    for directory in (home, *home.parents[:2]):
-        directory.chmod(0o755)
-    with Mesh.started(home, ordinary_user=True) as mesh, mesh.namespace("shop"):
+def test_an_ordinary_users_mesh_speaks_every_protocol_with_identities() -> None:
+    # Not under pytest's own directory, which nobody else may enter.
+    with (
+        TemporaryDirectory(prefix="meltemi-test-") as home,
+        Mesh.started(Path(home), ordinary_user=True) as mesh,
+        mesh.namespace("shop"),
+    ):
         mesh.deploy(
             [workloads.account(name, "shop") for name in ("caller", "books")],
             workloads.service("books", "shop"),
