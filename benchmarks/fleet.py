@@ -35,7 +35,7 @@ from meltemi.protos.envoy.service.discovery.v3.discovery_pb2 import DeltaDiscove
 
 PATH = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 _MANAGER = "envoy.filters.network.http_connection_manager"
-_SECONDS = 60.0
+_SECONDS = 240.0
 
 Held = dict[str, dict[str, str]]  # type -> name -> version
 

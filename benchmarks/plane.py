@@ -33,7 +33,7 @@ from meltemi.xds.server import XdsServer
 from meltemi.xds.subscription import Ask, Response
 
 EVERYTHING = frozenset({CLUSTER, ENDPOINTS, LISTENER, ROUTES, VIRTUAL_HOST})
-_SECONDS = 60.0
+_SECONDS = 240.0
 
 
 class WatchedHub(Hub):
