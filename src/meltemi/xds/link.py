@@ -25,7 +25,7 @@ READ = 64 << 10
 PORTION = 8 << 10  # what goes through TLS at once: OpenSSL keeps as much room for each peer as it once needed
 # How much may wait for the socket before writing pauses, and how little goes on with it. In bytes.
 HIGH, LOW = 64 << 10, 16 << 10
-HANDSHAKE_SECONDS = 10.0
+HANDSHAKE_SECONDS = 60.0  # many proxies that come back at once wait for one another
 
 _shared = memoryview(bytearray(READ))
 
