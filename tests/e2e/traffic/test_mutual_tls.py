@@ -82,6 +82,19 @@ def test_a_client_may_be_told_not_to_use_tls(policies: Policies, town: Town) -> 
     eventually(lambda: town.caller.get("http://books:8080/"), lambda reply: reply.status == 503)
 
 
+def test_a_client_may_be_told_to_use_mutual_tls_in_any_case(policies: Policies, town: Town) -> None:
+    policies.write("DestinationRule", "books", "{host: books, trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}")
+    policies.write(
+        "DestinationRule",
+        "away",
+        "{host: stranger.abroad.svc.cluster.local, trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}",
+    )
+    echo = town.caller.get("http://books:8080/").echo
+    assert "URI=spiffe://cluster.local/ns/town/sa/caller" in echo.headers["x-forwarded-client-cert"]
+    # A server without a sidecar does not understand it.
+    assert town.caller.get("http://stranger.abroad:8080/").status == 503
+
+
 def test_nobody_of_the_mesh_notices_when_it_becomes_strict(policies: Policies, town: Town) -> None:
     with ThreadPoolExecutor() as pool:
         asked = Order(url="http://books:8080/?delay=0.002", count=400, at_once=2, reuse=True)

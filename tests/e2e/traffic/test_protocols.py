@@ -62,6 +62,17 @@ def test_a_server_may_speak_first_on_a_tcp_port(caller: EchoPod) -> None:
     assert [line.split()[-1] for line in reply.messages] == ["welcome", "a"]
 
 
+@pytest.mark.parametrize("url", ["http://books:8080/", "h2://books:8081/", "http://books:8602/"])
+def test_large_bodies_arrive_whole_in_both_directions(caller: EchoPod, url: str) -> None:
+    body = "0123456789abcdef" * 20_000
+    assert caller.get(url, method="POST", body=body).echo.body == body
+
+
+def test_many_requests_at_once_share_connections_and_none_is_lost(town: Town) -> None:
+    assert town.caller.many("h2://books:8081/", count=400, at_once=40).statuses == {200: 400}
+    assert town.caller.many("grpc://books:7070", count=100, at_once=20).statuses == {0: 100}
+
+
 # === which protocol a port speaks ===
 
 
@@ -108,6 +119,6 @@ def test_connections_without_a_sidecar_on_the_other_side_are_plain(town: Town) -
 
 
 def test_a_workload_calls_itself_through_its_service(town: Town) -> None:
-    replies = town.v2.many("http://books:8080/", count=12)
-    assert replies.statuses == {200: 12}
+    replies = town.v2.many("http://books:8080/", count=40)
+    assert replies.statuses == {200: 40}
     assert replies.pods.keys() == {pod.name for pod in town.books}

@@ -77,7 +77,7 @@ def test_workloads_may_be_the_endpoints_and_then_have_their_identities(policies:
         workloadSelector: {labels: {app: books}}
         """,
     )
-    replies = town.caller.many("http://library.example:8080/", count=20)
+    replies = town.caller.many("http://library.example:8080/", count=40)
     assert replies.pods.keys() == {pod.name for pod in town.books}
     assert "sa/caller" in replies[0].echo.headers["x-forwarded-client-cert"]
 
@@ -110,6 +110,22 @@ def test_policies_hold_for_declared_services_as_for_ones_own(policies: Policies,
     )
     assert town.caller.get("http://shop.example:8080/").echo.headers["x-via"] == "mesh"
     assert town.caller.get("http://shop.example:8080/slow?delay=3").status == 504
+
+
+def test_a_declared_service_is_known_where_it_is_exported_to(policies: Policies, town: Town) -> None:
+    policies.write("Sidecar", "default", "{outboundTrafficPolicy: {mode: REGISTRY_ONLY}, egress: [{hosts: ['*/*']}]}")
+    entry = f"""
+        hosts: [shop.example]
+        exportTo: [{{where}}]
+        location: MESH_EXTERNAL
+        resolution: STATIC
+        ports: [{{{{number: 8080, name: http, protocol: HTTP}}}}]
+        endpoints: [{{{{address: {town.stranger.ip}}}}}]
+        """
+    for where, status in (("'.'", 502), ("town", 200), ("elsewhere", 502), ("'*'", 200)):
+        policies.write("ServiceEntry", "shop", entry.format(where=where), namespace=ABROAD)
+        reply = town.caller.get("http://shop.example:8080/", to=f"{town.stranger.ip}:8080")
+        assert (where, reply.status) == (where, status)
 
 
 def test_an_external_name_leads_to_another_service(policies: Policies, town: Town) -> None:

@@ -50,6 +50,14 @@ async def test_a_request_is_answered_with_an_account_of_it(scheme: str, protocol
     assert echo.headers["x-a"] == "1"
 
 
+@pytest.mark.parametrize("scheme", ["http", "h2"])
+async def test_bodies_may_be_larger_than_a_window(scheme: str) -> None:
+    body = "words " * 100_000
+    async with served(streams.http(register())) as port:
+        reply = await one(Order(url=f"{scheme}://127.0.0.1:{port}/", method="POST", body=body))
+    assert reply.echo.body == body
+
+
 async def test_a_keyed_request_fails_as_often_as_it_asks_and_is_kept() -> None:
     book = register()
     async with served(streams.http(book)) as port, served(control(book)) as control_port:

@@ -7,11 +7,14 @@ from urllib.parse import SplitResult
 import h2.config
 import h2.connection
 import h2.events
+import h2.exceptions
 import h11
 
 from meltemi.testing.echo.calling import Caller, Wire, connect
 from meltemi.testing.echo.http1 import joined
 from meltemi.testing.echo.orders import Order, Reply
+
+_FRAME = 1 << 14
 
 
 class CutOffError(ConnectionError):
@@ -108,13 +111,22 @@ class Http2Caller(Caller):
             *_fields(self._order),
         ]
         protocol.send_headers(number, headers, end_stream=not body)
-        if body:
-            protocol.send_data(number, body, end_stream=True)
-        await self._wire.send(protocol.data_to_send())
-        return await self._reply(self._wire, number)
+        try:
+            return await self._exchange(self._wire, number, body)
+        except h2.exceptions.ProtocolError as error:
+            raise CutOffError(str(error)) from error
 
-    async def _reply(self, wire: Wire, number: int) -> Reply:
+    def _send_body(self, number: int, body: bytes) -> bytes:
+        """Sends as much as the server's windows allow; what is left."""
+        while body and (room := min(self._protocol.local_flow_control_window(number), _FRAME)) > 0:
+            self._protocol.send_data(number, body[:room], end_stream=len(body) <= room)
+            body = body[room:]
+        return body
+
+    async def _exchange(self, wire: Wire, number: int, unsent: bytes) -> Reply:
         headers, trailers, body = dict[str, str](), dict[str, str](), bytearray()
+        unsent = self._send_body(number, unsent)
+        await wire.send(self._protocol.data_to_send())
         while data := await wire.read():
             for event in self._protocol.receive_data(data):
                 match event:
@@ -136,6 +148,7 @@ class Http2Caller(Caller):
                             protocol="HTTP/2",
                             names=wire.names,
                         )
+            unsent = self._send_body(number, unsent)
             await wire.send(self._protocol.data_to_send())
         raise CutOffError("the connection was closed without an answer")
 
