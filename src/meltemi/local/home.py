@@ -6,6 +6,7 @@
         api/            the objects of the API
         controlplane/   the authority's key, the record of certificates
         logs/           what the mesh's own processes say, and the pods
+        run/            empty: inside the sandbox, files in memory are mounted here
 
 Invariant: whoever holds the lock is the one mesh of that name; the kernel lets go of it when the last process ends.
 """
@@ -37,6 +38,7 @@ class Home:
         self.api = directory / "api"
         self.controlplane = directory / "controlplane"
         self.logs = directory / "logs"
+        self.run = directory / "run"
         self._lock = directory / "lock"
 
     def __repr__(self) -> str:
@@ -51,7 +53,7 @@ class Home:
 
     def create(self) -> None:
         """Make the directories, for this user only. Raises OSError."""
-        for directory in (self.directory, self.controlplane, self.logs):
+        for directory in (self.directory, self.controlplane, self.logs, self.run):
             directory.mkdir(parents=True, exist_ok=True)
             directory.chmod(0o700)
 

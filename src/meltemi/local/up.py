@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -34,6 +34,9 @@ from meltemi.local.sandbox import SandboxRefusedError, enter_sandbox
 from meltemi.sources.files import Files
 
 _END_SECONDS = 20.0
+
+# Of the 107 bytes that the path of a unix socket may have, what is left beside the names of sockets.
+_LONGEST_RUNTIME = 80
 
 
 class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,7 +101,7 @@ def _foreground(home: Home, options: UpOptions, terminal: Terminal) -> int:
     lock = home.take(Running(pid=os.getpid(), started=time.time()))
     if lock is None:
         raise UpError(f"the mesh {options.name!r} has just been started by somebody else")
-    runtime = _runtime(home, options.name)
+    runtime = _runtime(home)
     plan = Plan(
         home=home,
         runtime=runtime,
@@ -108,27 +111,26 @@ def _foreground(home: Home, options: UpOptions, terminal: Terminal) -> int:
         started=started,
     )
     try:
-        runtime.mkdir(parents=True, exist_ok=True)
         sandbox = enter_sandbox(_machine(plan, terminal, verbose=options.verbose))
         return sandbox.run()
     except SandboxRefusedError as error:
         raise UpError(str(error)) from error
     finally:
         home.kubeconfig.unlink(missing_ok=True)
-        for directory in (runtime, runtime.parent):
+        if runtime != home.run:
             with contextlib.suppress(OSError):
-                directory.rmdir()
+                runtime.rmdir()
         os.close(lock)
 
 
-def _runtime(home: Home, name: str) -> Path:
-    """Where a mesh puts its files in memory: a short path that no other mesh has.
+def _runtime(home: Home) -> Path:
+    """Where a mesh has its files in memory: a directory that no other mesh has, with a path that unix sockets can have.
 
-    It is mounted over inside the sandbox, and whoever removes the directory outside takes the mount away with it, so
-    meshes of one name in different homes must not share it.
+    It is mounted over inside the sandbox, and whoever removes the directory outside takes the mount away with it.
     """
-    place = hashlib.blake2b(os.fsencode(home.directory), digest_size=4).hexdigest()
-    return Path("/tmp") / f"meltemi-{os.getuid()}" / f"{name}-{place}"
+    if len(os.fsencode(home.run)) <= _LONGEST_RUNTIME:
+        return home.run
+    return Path(tempfile.mkdtemp(prefix="meltemi-"))
 
 
 def _machine(plan: Plan, terminal: Terminal, *, verbose: bool) -> Callable[[Door], int]:
