@@ -15,11 +15,16 @@ from __future__ import annotations
 
 import fcntl
 import os
+import struct
 from pathlib import Path
 
 import msgspec
 
 DEFAULT_NAME = "local"
+
+# The kernel's `struct flock`: kind, origin, start, length (0: to the end), and a pid that must be 0.
+_Flock = struct.Struct("@hhqqi4x")
+_WHOLE = _Flock.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,8 +66,8 @@ class Home:
         """Take the lock for this process and those that inherit it; its descriptor, or None if the mesh runs already."""
         descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _WHOLE)
+        except (BlockingIOError, PermissionError):
             os.close(descriptor)
             return None
         os.ftruncate(descriptor, 0)
@@ -76,9 +81,12 @@ class Home:
         except FileNotFoundError:
             return None
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
+            # Asked without taking it, so that whoever looks is never in the way of whoever starts.
+            found = _Flock.unpack(fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _WHOLE))
+            if found[0] == fcntl.F_UNLCK:
+                return None
             return msgspec.json.decode(os.pread(descriptor, 4096, 0), type=Running)
+        except msgspec.DecodeError:
+            return None  # It has been taken this very moment.
         finally:
             os.close(descriptor)
-        return None

@@ -85,6 +85,9 @@ def down(name: str = DEFAULT_NAME, *, timeout: float = _END_SECONDS) -> bool:
             _has_ended(process, timeout)
     finally:
         os.close(process)
+    deadline = time.monotonic() + timeout  # What is inside dies with its parent, and holds the lock until then.
+    while home.running() is not None and time.monotonic() < deadline:
+        time.sleep(0.02)
     if home.running() is not None:
         raise UpError(f"the mesh {name!r} (process {running.pid}) does not end")
     return True
