@@ -1,6 +1,6 @@
 """What the mesh costs a request: two sidecars as Meltemi configures them, against two hand-written Envoys with mTLS.
 
-    python -m benchmarks.data_plane [--quick]
+    python -m benchmarks.data_plane [--quick] [--without metrics|sizes|filters]
 
 Everything runs in a network namespace of its own. Both pairs carry HTTP/1.1 requests over HTTP/2 with mutual TLS to the
 same Envoy, which answers with a kilobyte. The sidecars get what the pipeline makes of a service, its pods, STRICT mTLS
@@ -9,7 +9,8 @@ request); of the listeners each gets those of its side, as both are in one names
 listeners and nothing else. Both sidecars share one core; the load generator and the answering Envoy have the other.
 
 Compared is the CPU of both Envoys of a pair per request, at a fixed rate and saturated, in slices that take turns
-(A hand-written, B Meltemi, A' hand-written again).
+(A hand-written, B Meltemi, A' hand-written again). `--without` takes something out of the sidecars' listeners, to tell what
+it costs: all metrics, the two histograms of sizes, or all HTTP filters but the router.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from meltemi.ca.authority import Authority
 from meltemi.controlplane.admission import Admission
 from meltemi.controlplane.revisions import Revisions
 from meltemi.envoy.resource import LISTENER, Resource
+from meltemi.envoy.resource import finish as finish_resource
 from meltemi.flow import Fact, Put
 from meltemi.local.capture import OUTPUT, Match, Redirect, Return, Rule
 from meltemi.local.door import Door
@@ -46,6 +48,11 @@ from meltemi.local.links import LOOPBACK, Links
 from meltemi.local.nftables import write_rules
 from meltemi.model.proxies import Placement, Proxy
 from meltemi.pipeline import Pipeline, build
+from meltemi.protos.envoy.config.listener.v3.listener_pb2 import Listener
+from meltemi.protos.envoy.extensions.access_loggers.stats.v3.stats_pb2 import Config as StatsLog
+from meltemi.protos.envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
+    HttpConnectionManager,
+)
 from meltemi.testing.build import resources
 from meltemi.testing.envoys import bootstrap, envoy, free_ports, loopback, served
 from meltemi.testing.sandboxed import run_sandboxed
@@ -115,13 +122,17 @@ spec:
 class OneSide:
     """What is on the shelves of a proxy, but for the listeners of the other side."""
 
-    def __init__(self, shelves: Layers, hidden: frozenset[str]) -> None:
+    def __init__(self, shelves: Layers, hidden: frozenset[str], without: str) -> None:
         self._shelves = shelves
         self._hidden = hidden
+        self._without = without
 
     def lookup(self, type_url: str, name: str) -> Resource | None:
         """The resource of that name."""
-        return None if type_url == LISTENER and name in self._hidden else self._shelves.lookup(type_url, name)
+        if type_url == LISTENER and name in self._hidden:
+            return None
+        found = self._shelves.lookup(type_url, name)
+        return _lessened(found, self._without) if found and type_url == LISTENER and self._without else found
 
     def finder(self, type_url: str) -> Callable[[str], Resource | None]:
         """The same, for many names."""
@@ -137,13 +148,43 @@ class OneSide:
         return self._shelves.hosts_of(route_configuration)
 
 
+def _lessened(resource: Resource, without: str) -> Resource:
+    """A listener without some part of it."""
+    listener = Listener.FromString(resource.body)
+    for chain in (*listener.filter_chains, listener.default_filter_chain):
+        for each in chain.filters:
+            if each.typed_config.type_url.endswith("HttpConnectionManager"):
+                manager = HttpConnectionManager.FromString(each.typed_config.value)
+                _lessen(manager, without)
+                each.typed_config.value = manager.SerializeToString(deterministic=True)
+    return finish_resource(resource.name, listener)
+
+
+def _lessen(manager: HttpConnectionManager, without: str) -> None:
+    if without == "metrics":
+        manager.ClearField("access_log")
+    elif without == "filters":
+        del manager.http_filters[:-1]
+    else:
+        for log in manager.access_log:
+            config = StatsLog.FromString(log.typed_config.value)
+            kept = [each for each in config.histograms if not each.stat.name.endswith("bytes")]
+            del config.histograms[:]
+            config.histograms.extend(kept)
+            log.typed_config.value = config.SerializeToString(deterministic=True)
+
+
 class SidedHub(Hub):
     """A hub for two sidecars in one network namespace."""
+
+    def __init__(self, without: str) -> None:
+        super().__init__()
+        self._without = without
 
     def _layers(self, proxy: Proxy, placement: Placement) -> Any:
         server = proxy.identity == PAY
         hidden = {"virtualOutbound", f"0.0.0.0_{PORT}"} if server else {"virtualInbound"}
-        return OneSide(super()._layers(proxy, placement), frozenset(hidden))
+        return OneSide(super()._layers(proxy, placement), frozenset(hidden), self._without)
 
 
 class Pair:
@@ -197,9 +238,9 @@ class Rig:
         pair.pids = [await self.envoy("client", client, core=1), await self.envoy("server", server, core=1)]
         return pair
 
-    async def sidecars(self) -> Pair:
+    async def sidecars(self, without: str) -> Pair:
         """Two sidecars as Meltemi configures them."""
-        hub = SidedHub()
+        hub = SidedHub(without)
         revisions = Revisions(build(), hub)
         revisions.put(facts(revisions.pipeline))
         revisions.flush()
@@ -366,12 +407,12 @@ def _capture() -> None:
     )
 
 
-async def _measure(quick: bool) -> list[dict[str, Any]]:
+async def _measure(quick: bool, without: str) -> list[dict[str, Any]]:
     _capture()
     rig = Rig()
     async with rig.stack:
         await rig.app()
-        pairs = {"A": await rig.by_hand(), "B": await rig.sidecars()}
+        pairs = {"A": await rig.by_hand(), "B": await rig.sidecars(without)}
         for pair in pairs.values():
             await eventually(partial(_answers, pair))
         pairs["A'"] = pairs["A"]
@@ -409,12 +450,13 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few slices, to try the benchmark")
+    parser.add_argument("--without", default="", choices=["metrics", "sizes", "filters"], help="take something out")
     parser.add_argument("--json", action="store_true", help="print rows for `python -m benchmarks`")
-    quick = parser.parse_args().quick
+    chosen = parser.parse_args()
     reader, writer = os.pipe()
 
     async def scenario(_: Door) -> None:
-        found = await _measure(quick)
+        found = await _measure(chosen.quick, chosen.without)
         with os.fdopen(os.dup(writer), "w") as file:
             json.dump(found, file)
 
