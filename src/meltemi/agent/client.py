@@ -37,7 +37,7 @@ from meltemi.agent.control import (
 from meltemi.agent.spec import ProxySpec
 
 _FIRST_PAUSE = 0.02
-_LONGEST_PAUSE = 1.0
+_LONGEST_PAUSE = 0.2
 
 
 class _Held(msgspec.Struct, frozen=True):

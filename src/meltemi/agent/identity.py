@@ -27,7 +27,7 @@ class Renewal(msgspec.Struct, frozen=True, kw_only=True):
     ttl: timedelta = timedelta()
     share: float = 0.5
     jitter: float = 0.05
-    first_retry: timedelta = timedelta(milliseconds=200)
+    first_retry: timedelta = timedelta(milliseconds=100)
     last_retry: timedelta = timedelta(seconds=30)
 
 

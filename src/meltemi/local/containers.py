@@ -43,7 +43,8 @@ Tell = Callable[[str, str, str], None]
 ReadyCheck = Callable[[], Awaitable[bool]]
 
 _START_FAILED = 128
-_FIRST_LOOK, _LONGEST_LOOK, _STEADY_LOOK = 0.02, 1.0, 2.0
+# How often a sidecar is asked whether it is ready, in seconds: at first, as long as it starts, and when it is.
+_FIRST_LOOK, _LONGEST_LOOK, _STEADY_LOOK = 0.02, 0.15, 2.0
 
 
 class Surrounds(msgspec.Struct, frozen=True):

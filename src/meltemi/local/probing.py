@@ -15,7 +15,7 @@ import msgspec
 from meltemi.api.core.pods import Probe
 from meltemi.local.probes import Outcome, Target, ask
 
-_FIRST_LOOK, _LONGEST_LOOK = 0.05, 1.0
+_FIRST_LOOK, _LONGEST_LOOK, _GROWTH = 0.05, 1.0, 1.2
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -40,4 +40,4 @@ async def outcomes(probe: Probe, target: Target, is_awaited: Callable[[], bool])
         yield Asked(outcome, counts)
         hurried = is_awaited() and probe.success_threshold <= 1
         await asyncio.sleep(min(wait, period) if hurried else period)
-        wait = min(wait * 1.5, _LONGEST_LOOK)
+        wait = min(wait * _GROWTH, _LONGEST_LOOK)

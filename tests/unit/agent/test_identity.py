@@ -65,8 +65,8 @@ def test_failures_are_retried_after_growing_pauses_up_to_half_a_minute(identity:
         identity.failed("connection refused", now)
         pauses.append((identity.due - now).total_seconds())
         now = identity.due
-    assert 0.1 <= pauses[0] <= 0.2
-    assert all(15 <= pause <= 30 for pause in pauses[8:])
+    assert 0.05 <= pauses[0] <= 0.1
+    assert all(15 <= pause <= 30 for pause in pauses[9:])
     assert identity.failures == 12
     assert identity.error == "connection refused"
 
