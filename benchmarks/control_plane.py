@@ -132,9 +132,12 @@ def main() -> None:
         "--quick", action="store_true", help="a tenth of the sizes and fewer rounds, to try the benchmark"
     )
     parser.add_argument("--json", action="store_true", help="print rows for `python -m benchmarks`")
-    quick = parser.parse_args().quick
-    proxies, rounds = (100, 6) if quick else (500, 40)
-    sizes = {"A": 1_000, "B": 2_000 if quick else 10_000, "A'": 1_000}
+    parser.add_argument("--large", type=int, default=0, help="how many services B has")
+    parser.add_argument("--proxies", type=int, default=0, help="how many clients each has")
+    chosen = parser.parse_args()
+    quick = chosen.quick
+    proxies, rounds = chosen.proxies or (100 if quick else 500), 6 if quick else 40
+    sizes = {"A": 1_000, "B": chosen.large or (2_000 if quick else 10_000), "A'": 1_000}
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="meltemi-bench-")))
         sides = {name: _side(stack, directory / str(number), name, size, proxies)
@@ -158,8 +161,8 @@ def main() -> None:
     if failures:
         print(f"{len(failures)} clients failed: {failures[0]}", file=sys.stderr)
     if "--json" not in sys.argv:
-        _print_details(list(sides.values()), proxies)
-    finish(_rows(a, b, again, restarted, churned, proxies), "Budgets of the control plane")
+        _print_details(list(sides.values()), sizes, proxies)
+    finish(_rows(a, b, again, restarted, churned, proxies, f"{sizes['B']:,}"), "Budgets of the control plane")
 
 
 def _side(stack: ExitStack, state: Path, name: str, services: int, proxies: int) -> Side:
@@ -176,9 +179,9 @@ def _side(stack: ExitStack, state: Path, name: str, services: int, proxies: int)
     return Side(name, plane, fleet)
 
 
-def _print_details(sides: list[Side], proxies: int) -> None:
+def _print_details(sides: list[Side], sizes: dict[str, int], proxies: int) -> None:
     a, b, again = sides
-    print(f"\n{proxies} proxies; A has 1,000 services, B 10,000, A' 1,000; {PODS} pods each\n")
+    print(f"\n{proxies} proxies; A has {sizes['A']:,} services, B {sizes['B']:,}, A' as many as A; {PODS} pods each\n")
     rows = []
     for name, what in {**CHANGES, "a pod moves, 10 on demand": "change_seventh"}.items():
         costs = [side.cost(what) for side in sides]
@@ -212,7 +215,7 @@ def _print_details(sides: list[Side], proxies: int) -> None:
 
 
 def _rows(
-    a: Side, b: Side, again: Side, restarted: list[dict[str, Any]], churned: dict[str, Any], proxies: int
+    a: Side, b: Side, again: Side, restarted: list[dict[str, Any]], churned: dict[str, Any], proxies: int, large: str
 ) -> list[Row]:
     route, islet, demand = "change_route", "change_islet", "change_seventh"
     p50, p99 = a.times(route)
@@ -226,21 +229,21 @@ def _rows(
         Row(
             what=f"a VirtualService changes, {proxies} proxies: CPU",
             budget="< 50 ms, the same at 10,000 services",
-            measured=f"{a.cost(route):.1f} ms; {b.cost(route):.1f} ms at 10,000 ({b.cost(route) / a.cost(route):.2f})",
+            measured=f"{a.cost(route):.1f} ms; {b.cost(route):.1f} ms at {large} ({b.cost(route) / a.cost(route):.2f})",
             within=a.cost(route) < 50 and b.cost(route) < 50,
             noise=again.cost(route) / a.cost(route),
         ),
         Row(
             what=f"an endpoint changes, {ISLET_PROXIES} of {proxies} proxies see it: CPU",
             budget="< 2 ms",
-            measured=f"{a.cost(islet):.2f} ms; {b.cost(islet):.2f} ms at 10,000 ({b.cost(islet) / a.cost(islet):.2f})",
+            measured=f"{a.cost(islet):.2f} ms; {b.cost(islet):.2f} ms at {large} ({b.cost(islet) / a.cost(islet):.2f})",
             within=a.cost(islet) < 2,
             noise=again.cost(islet) / a.cost(islet),
         ),
         Row(
             what=f"an endpoint changes, {ISLET_PROXIES} of {proxies} proxies asked for it: CPU",
             budget="< 2 ms",
-            measured=f"{a.cost(demand):.2f} ms; {b.cost(demand):.2f} ms at 10,000"
+            measured=f"{a.cost(demand):.2f} ms; {b.cost(demand):.2f} ms at {large}"
             f" ({b.cost(demand) / a.cost(demand):.2f})",
             within=a.cost(demand) < 2,
             noise=again.cost(demand) / a.cost(demand),
@@ -270,7 +273,7 @@ def _rows(
             budget="no growing backlog",
             measured=f"{late / proxies:.0f} names behind per proxy at most, {early / proxies:.0f} in the first half,"
             f" all in sync after {churned['A']['drain'] * 1e3:.0f} ms; CPU {_busy(churned['A']):.0%},"
-            f" {_busy(churned['B']):.0%} at 10,000",
+            f" {_busy(churned['B']):.0%} at {large}",
             within=churned["A"]["drain"] < 1 and late <= max(2 * early, 10 * proxies),
         ),
         Row(
@@ -283,7 +286,7 @@ def _rows(
         Row(
             what=f"memory in all (1,000 services x {PODS} pods, {proxies} proxies)",
             budget="< 500 MB",
-            measured=f"{a.after['resident']:.0f} MB; {b.after['resident']:.0f} MB at 10,000",
+            measured=f"{a.after['resident']:.0f} MB; {b.after['resident']:.0f} MB at {large}",
             within=a.after["resident"] < 500,
             noise=again.after["resident"] / a.after["resident"],
         ),

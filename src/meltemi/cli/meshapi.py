@@ -15,9 +15,8 @@ from meltemi.base.problems import Problem, Severity
 from meltemi.base.refs import Origin, Ref
 from meltemi.cli.failures import Failure
 from meltemi.kube.errors import Forbidden, ServerError, Status, error_of_body
+from meltemi.kube.resources import DEBUG_API
 from meltemi.kube.transport import Request, Transport, query_of
-
-ROOT = "/apis/debug.meltemi.dev/v1alpha1"
 
 T = TypeVar("T")
 
@@ -200,7 +199,7 @@ class MeshApi:
         return frozenset(name for name in names if name[:1].isupper())
 
     async def _get(self, path: str, shape: type[T], query: Mapping[str, str | bool] | None = None) -> T:
-        request = Request("GET", ROOT + path, query_of(dict(query or {})), (("Accept", "application/json"),))
+        request = Request("GET", DEBUG_API + path, query_of(dict(query or {})), (("Accept", "application/json"),))
         answer = await self._transport.request(request)
         if answer.status >= 300:
             raise self._failure(answer.status, answer.body, path)

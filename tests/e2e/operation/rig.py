@@ -29,8 +29,9 @@ import msgspec
 from meltemi.kube.client import Client
 from meltemi.kube.config import load
 from meltemi.kube.reflector import What, objects
-from meltemi.kube.resources import PODS, SERVICES, Key, Obj, Resource
+from meltemi.kube.resources import DEBUG_API, PODS, SERVICES, Key, Obj, Resource
 from meltemi.kube.transport import HttpTransport
+from meltemi.local.settling import settled
 
 PROJECT = Path(__file__).parents[3]
 BOOKSHOP = PROJECT / "examples" / "bookshop"
@@ -45,8 +46,6 @@ from meltemi.testing.sandboxed import become_ordinary_user
 become_ordinary_user()
 os.execvp(sys.argv[1], sys.argv[1:])
 """
-
-ADMIN = "/apis/debug.meltemi.dev/v1alpha1"
 
 
 class Process(msgspec.Struct, frozen=True):
@@ -222,7 +221,7 @@ class Mesh:
     async def admin(self, path: str, **query: str) -> Any:
         """What the control plane tells at a path of its admin interface."""
         async with self.client() as client:
-            return await client.raw(f"{ADMIN}{path}", dict(query))
+            return await client.raw(f"{DEBUG_API}{path}", dict(query))
 
     async def until(
         self, resource: Resource, holds: Callable[[dict[Key, Obj]], Any], *, seconds: float = SECONDS
@@ -249,7 +248,7 @@ class Mesh:
         raise AssertionError(f"{resource.plural} did not become as expected: {_summary(known)}{self.log_tail()}")
 
     async def pods(self, labels: str, count: int, *, seconds: float = SECONDS) -> list[Obj]:
-        """Wait until exactly so many pods with a label (`app=echo`) are there and ready, none ending; the pods by name."""
+        """Wait until exactly so many pods with a label (`app=echo`) are there, ready and served; the pods by name."""
         name, _, value = labels.partition("=")
 
         def mine(known: Mapping[Key, Obj]) -> list[Obj]:
@@ -259,7 +258,10 @@ class Mesh:
             found = mine(known)
             return len(found) == count and all(is_ready(pod) and not is_ending(pod) for pod in found)
 
-        return sorted(mine(await self.until(PODS, holds, seconds=seconds)), key=lambda pod: pod["metadata"]["name"])
+        found = sorted(mine(await self.until(PODS, holds, seconds=seconds)), key=lambda pod: pod["metadata"]["name"])
+        async with self.client() as client, asyncio.timeout(seconds):
+            await settled(client)
+        return found
 
     async def proxies(self) -> dict[str, Any]:
         """All connected proxies, by id, as the control plane sees them."""
