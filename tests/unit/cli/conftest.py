@@ -16,10 +16,10 @@ import pytest
 
 from meltemi.api import registry
 from meltemi.cli import main
-from meltemi.cli.meshapi import ROOT
 from meltemi.cli.surroundings import Surroundings
 from meltemi.kube.client import Client
 from meltemi.kube.config import Connection
+from meltemi.kube.resources import DEBUG_API
 from meltemi.kube.transport import Request, Response, Transport
 from meltemi.local.apiserver.catalogue import CORE, Kind
 from meltemi.local.apiserver.server import ApiServer
@@ -55,7 +55,7 @@ class ControlPlane:
         self.asked: list[str] = []
 
     def answer(self, request: Request) -> Response:
-        path = request.path.removeprefix(ROOT)
+        path = request.path.removeprefix(DEBUG_API)
         self.asked.append(f"{path}?{urlencode(list(request.query))}" if request.query else path)
         if path not in self.answers:
             return Response(404, json.dumps({"message": f"there is no {path}"}).encode())
@@ -72,7 +72,7 @@ class MeshTransport:
         self._control_plane = control_plane
 
     async def request(self, request: Request) -> Response:
-        if request.path.startswith(ROOT):
+        if request.path.startswith(DEBUG_API):
             return self._control_plane.answer(request)
         return await self._inner.request(request)
 
