@@ -51,7 +51,7 @@ over in silence: it yields a warning of the code `FieldNotActedOn` when it is ap
 fields of mesh kinds are refused.
 
 A field stands for everything below it: `retries` in `spec.http` is the whole of it. What has effect in parts has a row of
-its own.
+its own. What will never be acted on is listed below each table with its reason, which the warning tells too.
 """
 
 KUBERNETES_INTRODUCTION = """\
@@ -121,32 +121,44 @@ def _mesh_kind(kind: Kind) -> str:
     lines = [f"## {kind.kind}\n", f"{versions}\n"]
     if kind.struct not in support.ACTED_ON:
         return "\n".join([*lines, f"{kind.kind} is decoded and checked, and not acted on yet.\n"])
-    lines += ["| in | acted on | not yet |", "|---|---|---|"]
+    never = support.NEVER_ACTED_ON.get(kind.struct, {})
+    lines += ["| in | acted on | never | not yet |", "|---|---|---|---|"]
     tree = acted_on(kind.struct)["spec"]
-    lines += _rows(fields_of(kind.struct)["spec"].type, tree, "spec", {})
-    return "\n".join([*lines, ""])
+    lines += _rows(fields_of(kind.struct)["spec"].type, tree, "spec", {}, frozenset(never))
+    return "\n".join([*lines, "", *_reasons(never)])
 
 
-def _rows(kind: inspect.Type, tree: Node, path: str, seen: dict[tuple[type, str], str]) -> Iterator[str]:
+def _reasons(never: dict[str, str]) -> Iterator[str]:
+    """Why some fields will not be acted on: a list with an item for each reason."""
+    if never:
+        yield "Never acted on, and why:\n"
+        for reason in dict.fromkeys(never.values()):
+            yield f"- {_listed([path for path, why in never.items() if why == reason])}: {reason}."
+        yield ""
+
+
+def _rows(
+    kind: inspect.Type, tree: Node, path: str, seen: dict[tuple[type, str], str], without: frozenset[str]
+) -> Iterator[str]:
     """A row for each struct of whose fields some count and some do not, or that has such a struct in it."""
     struct = _struct_of(kind)
     assert struct is not None
     before = seen.setdefault((struct, _told(tree)), path)
     if before != path:
-        yield f"| `{path}` | as in `{before}` | |"
+        yield f"| `{path}` | as in `{before}` | | |"
         return
-    wholly, not_yet, partly = [], [], []
+    wholly, never, not_yet, partly = [], [], [], []
     for wire, field in fields_of(struct).items():
         below = tree.get(wire)
         if below is None:
-            not_yet.append(wire)
+            (never if f"{path}.{wire}" in without else not_yet).append(wire)
         elif below and _struct_of(field.type) is not None and not _is_whole(field.type, below):
             partly.append((wire, field, below))
         else:
             wholly.append(wire)
-    yield f"| `{path}` | {_listed(wholly)} | {_listed(not_yet)} |"
+    yield f"| `{path}` | {_listed(wholly)} | {_listed(never)} | {_listed(not_yet)} |"
     for wire, field, below in partly:
-        yield from _rows(field.type, below, f"{path}.{wire}", seen)
+        yield from _rows(field.type, below, f"{path}.{wire}", seen, without)
 
 
 def _told(tree: Node) -> str:

@@ -6,6 +6,7 @@ is below it. Whoever makes a field count adds its path here; a test sees to it t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -24,6 +25,8 @@ from meltemi.base.refs import Origin
 
 NOT_ACTED_ON = "FieldNotActedOn"
 """The code of the problems that tell of fields without effect."""
+
+_INDEXES = re.compile(r"\[[^]]*]")
 
 _HTTP_MATCH = (
     "name uri scheme method authority headers withoutHeaders queryParams port sourceLabels sourceNamespace gateways "
@@ -48,6 +51,10 @@ _SERVER_TLS = (
 
 def _under(prefix: str, names: str) -> frozenset[str]:
     return frozenset(f"{prefix}.{name}" for name in names.split())
+
+
+def _because(reason: str, prefix: str, names: str) -> dict[str, str]:
+    return {f"{prefix}.{name}": reason for name in names.split()}
 
 
 ACTED_ON: dict[type[Resource], frozenset[str]] = {
@@ -97,6 +104,28 @@ ACTED_ON: dict[type[Resource], frozenset[str]] = {
     ),
 }
 """The fields of the mesh's kinds that count. A mesh kind that is not here counts not at all."""
+
+NEVER_ACTED_ON: dict[type[Resource], dict[str, str]] = {
+    MeshConfig: {
+        **_because(
+            "Kubernetes' Ingress is not served: write a Gateway and a VirtualService",
+            "spec",
+            "ingressClass ingressService ingressControllerMode ingressSelector",
+        ),
+        **_because("HBONE belongs to the ambient mode, and there are sidecars only", "spec", "hboneIdleTimeout"),
+        **_because(
+            "it is about services that several clusters share, and a mesh has one cluster",
+            "spec",
+            "serviceSettings serviceScopeConfigs",
+        ),
+        **_because("the control plane reads the one API server that it belongs to", "spec", "configSources"),
+        **_because("Istio has dropped it: certificates of applications go into Secrets", "spec", "certificates"),
+        **_because(
+            "as in Istio, each Gateway and DestinationRule says its own", "spec", "tlsDefaults.minProtocolVersion"
+        ),
+    },
+}
+"""Fields of the mesh's kinds that will not count, each with the reason, which users read after a colon."""
 
 WITHOUT_MEANING_HERE: dict[type[Resource], frozenset[str]] = {
     core.Pod: _under("spec", "containers.image containers.imagePullPolicy containers.resources containers.tty")
@@ -153,7 +182,10 @@ def _unsupported(resource: MeshResource) -> Faults:
     if tree is None:
         yield _not_acted_on("spec", resource.kind, "")
     elif isinstance(spec, msgspec.Struct):
-        yield from _without_effect(spec, tree, "spec", resource.kind)
+        reasons = NEVER_ACTED_ON.get(type(resource), {})
+        for fault in _without_effect(spec, tree, "spec", resource.kind):
+            reason = reasons.get(_INDEXES.sub("", fault.path))
+            yield fault if reason is None else _never_acted_on(fault.path, resource.kind, reason)
 
 
 def _without_effect(part: msgspec.Struct, tree: Node, path: str, kind: str) -> Faults:
@@ -186,6 +218,11 @@ def _not_acted_on(path: str, kind: str, field: str) -> Fault:
     return warning(
         path, f"the field {field} of {kind} is decoded but not yet acted on", "do not rely on it", NOT_ACTED_ON
     )
+
+
+def _never_acted_on(path: str, kind: str, reason: str) -> Fault:
+    field = path.rpartition(".")[2]
+    return warning(path, f"the field {field} of {kind} has no effect: {reason}", "remove it", NOT_ACTED_ON)
 
 
 def unhonoured(document: dict[str, Any], origin: Origin = NOWHERE) -> Iterator[Problem]:

@@ -12,6 +12,7 @@ from meltemi.api.meta import Resource
 from meltemi.api.shaping import core_of, fields_of
 from meltemi.api.support import (
     ACTED_ON,
+    NEVER_ACTED_ON,
     NOT_ACTED_ON,
     WITHOUT_EFFECT_HERE,
     WITHOUT_MEANING_HERE,
@@ -48,6 +49,29 @@ def resolves(struct: type[msgspec.Struct], names: list[str]) -> bool:
 @pytest.mark.parametrize("kind", list(ACTED_ON), ids=lambda kind: kind.__name__)
 def test_every_path_of_the_table_exists(kind: type[Resource]) -> None:
     assert [path for path in sorted(ACTED_ON[kind]) if not resolves(kind, path.split("."))] == []
+
+
+@pytest.mark.parametrize("kind", list(NEVER_ACTED_ON), ids=lambda kind: kind.__name__)
+def test_what_is_never_acted_on_exists_and_is_not_acted_on(kind: type[Resource]) -> None:
+    never = NEVER_ACTED_ON[kind]
+    assert [path for path in sorted(never) if not resolves(kind, path.split("."))] == []
+    assert never.keys().isdisjoint(ACTED_ON[kind])
+
+
+def test_a_field_that_will_never_have_effect_says_why() -> None:
+    text = """\
+apiVersion: meltemi.dev/v1alpha1
+kind: MeshConfig
+metadata: {name: mesh}
+spec:
+  hboneIdleTimeout: 5s
+"""
+    (document,) = load(text, "x.yaml").documents
+    resource = decode_document(document).resource
+    assert resource is not None
+    (problem,) = unsupported(resource)
+    assert problem.path == "spec.hboneIdleTimeout"
+    assert "ambient mode" in problem.message
 
 
 def test_a_field_without_effect_is_told_with_its_line() -> None:
