@@ -170,7 +170,7 @@ def build() -> Pipeline:
         "scopes",
         sidecar_scopes.scope,
         sidecars,
-        using(mesh=settings, virtual=virtual, services=all_services),
+        using(mesh=settings, virtual=virtual, services=all_services, sidecars=sidecars),
     )
     placing = using(mesh=settings, sidecars=sidecars, scopes=scopes, client_labels=labels)
     audiences = g.expand("audiences", views.audiences, proxies, placing)
@@ -180,7 +180,14 @@ def build() -> Pipeline:
         "inbound",
         inbound.inbound,
         classes,
-        using(mesh=settings, services=all_services, sidecars=sidecars, peers=peers, policies=policies),
+        using(
+            mesh=settings,
+            services=all_services,
+            sidecars=sidecars,
+            peers=peers,
+            policies=policies,
+            credentials=secrets,
+        ),
     )
     edge = g.derive(
         "gateways",

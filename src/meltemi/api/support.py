@@ -49,6 +49,16 @@ _SERVER_TLS = (
 )
 
 
+_SIDECAR_TLS = (
+    "mode serverCertificate privateKey caCertificates credentialName credentialNames caCertCredentialName "
+    "tlsCertificates minProtocolVersion maxProtocolVersion cipherSuites"
+)
+_INBOUND_POOL = (
+    "tcp http.http1MaxPendingRequests http.http2MaxRequests http.maxRequestsPerConnection http.maxRetries "
+    "http.idleTimeout http.useClientProtocol http.maxConcurrentStreams"
+)
+
+
 def _under(prefix: str, names: str) -> frozenset[str]:
     return frozenset(f"{prefix}.{name}" for name in names.split())
 
@@ -91,7 +101,10 @@ ACTED_ON: dict[type[Resource], frozenset[str]] = {
     networking.WorkloadEntry: _under("spec", "address ports labels network locality weight serviceAccount"),
     networking.Sidecar: (
         _under("spec", "workloadSelector egress.hosts outboundTrafficPolicy.mode")
-        | _under("spec.ingress", "port.number port.protocol port.name defaultEndpoint")
+        | _under("spec.ingress", "port.number port.protocol port.name bind captureMode defaultEndpoint")
+        | _under("spec.ingress.tls", _SIDECAR_TLS)
+        | _under("spec.ingress.connectionPool", _INBOUND_POOL)
+        | _under("spec.inboundConnectionPool", _INBOUND_POOL)
     ),
     security.PeerAuthentication: _under("spec", "selector mtls portLevelMtls"),
     security.AuthorizationPolicy: _under("spec", "selector rules action"),
@@ -100,12 +113,23 @@ ACTED_ON: dict[type[Resource], frozenset[str]] = {
         | _under("spec", "defaultServiceExportTo defaultVirtualServiceExportTo defaultDestinationRuleExportTo")
         | _under("spec", "connectTimeout protocolDetectionTimeout tcpKeepalive h2UpgradePolicy dnsRefreshRate")
         | _under("spec", "accessLogFile accessLogFormat accessLogEncoding defaultHttpRetryPolicy pathNormalization")
-        | _under("spec", "proxyListenPort proxyInboundListenPort meshMTLS.minProtocolVersion")
+        | _under("spec", "proxyListenPort proxyInboundListenPort meshMTLS.minProtocolVersion inboundTrafficPolicy")
     ),
 }
 """The fields of the mesh's kinds that count. A mesh kind that is not here counts not at all."""
 
 NEVER_ACTED_ON: dict[type[Resource], dict[str, str]] = {
+    networking.Sidecar: {
+        **_because("Istio has dropped it: defaultEndpoint says where requests go", "spec", "ingress.port.targetPort"),
+        **_because("Istio has dropped it: routes say which port requests go to", "spec", "egress.port.targetPort"),
+        **_because(
+            "the application is spoken to in the protocol that its port declares",
+            "spec",
+            "ingress.connectionPool.http.h2UpgradePolicy inboundConnectionPool.http.h2UpgradePolicy",
+        ),
+        **_because("only gateways redirect", "spec.ingress.tls", "httpsRedirect"),
+        **_because("who may call is said in AuthorizationPolicies", "spec.ingress.tls", "subjectAltNames"),
+    },
     MeshConfig: {
         **_because(
             "Kubernetes' Ingress is not served: write a Gateway and a VirtualService",

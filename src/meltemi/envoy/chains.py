@@ -35,6 +35,7 @@ ORIGINAL_DESTINATION = "envoy.filters.listener.original_dst"
 PLAIN_HTTP1 = ("http/1.1",)  # what the HTTP inspector calls what it finds
 PLAIN_HTTP2 = ("h2c",)
 PLAIN_HTTP = (*PLAIN_HTTP1, *PLAIN_HTTP2)
+OPENED_HTTP = ("http/1.1", "h2")  # what clients of TLS call it, before it is opened
 
 
 def http_chain(name: str, filters: Iterable[Filter], protocols: Iterable[str] = PLAIN_HTTP) -> FilterChain:

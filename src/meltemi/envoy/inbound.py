@@ -49,14 +49,18 @@ def inbound(
     yield from authorization.problems(row.authorization)
     rules = [Source(policy.ref) for policy in row.authorization.policies]
     peers = [Source(ref) for ref in row.peer.refs]
+    authors = [Source(row.sidecar)] if row.sidecar else []
     ways = doors(row, settings)
     for port in served_ports(row, settings):
         cluster = inbound_clusters.cluster(port, settings)
-        yield (cluster.name, row.view), offer(finish(cluster.name, cluster), view=row.view)
+        yield (cluster.name, row.view), offer(finish(cluster.name, cluster, authors), view=row.view)
     for routes in inbound_routes.configurations(ways, row, settings):
         yield (_route_key(routes.name), row.view), offer(finish(routes.name, routes, rules), view=row.view)
-    made = finish(names.VIRTUAL_INBOUND, listener(row, ways, settings), [*peers, *rules])
-    yield (made.name, row.view), offer(made, view=row.view)
+    made = [listener(row, ways, settings)]
+    made += [own_listener(door, row, settings) for door in ways if not door.captured]
+    for message in made:
+        resource = finish(message.name, message, [*authors, *peers, *rules])
+        yield (resource.name, row.view), offer(resource, view=row.view)
 
 
 def _route_key(name: str) -> str:
@@ -84,9 +88,27 @@ def doors(row: Inbound, mesh: Mesh) -> list[Door]:
     return [*declared.values(), *special, inbound_chains.undeclared(0, row.peer.mode)]
 
 
+def own_listener(door: Door, row: Inbound, mesh: Mesh) -> Listener:
+    """The listener `<address>_<port>` of a port that is not captured: clients connect to the proxy itself."""
+    guards = authorization.network(row.authorization)
+    found = list(inbound_chains.chains(door, guards, mesh))
+    message = Listener(
+        name=door.names[0],
+        address=address(door.bind or names.WILDCARD, door.port),
+        traffic_direction=TrafficDirection.INBOUND,
+        listener_filters=[chains.inspector(name) for name in chains.needed_inspectors(found)],
+        continue_on_listener_filters_timeout=True,
+        filter_chains=found,
+        access_log=access_logs.loggers(mesh, only_unrouted=True),
+    )
+    _limit_waiting(message, [door], mesh)
+    return message
+
+
 def listener(row: Inbound, ways: Sequence[Door], mesh: Mesh) -> Listener:
     """The listener `virtualInbound`."""
     guards = authorization.network(row.authorization)
+    ways = [door for door in ways if door.captured]
     message = Listener(
         name=names.VIRTUAL_INBOUND,
         address=address(names.WILDCARD, mesh.inbound_listener_port),
@@ -99,13 +121,18 @@ def listener(row: Inbound, ways: Sequence[Door], mesh: Mesh) -> Listener:
         ],
         access_log=access_logs.loggers(mesh, only_unrouted=True),
     )
+    _limit_waiting(message, ways, mesh)
+    return message
+
+
+def _limit_waiting(message: Listener, ways: Iterable[Door], mesh: Mesh) -> None:
+    """How long the inspectors of a listener wait for its clients to speak."""
     wait = mesh.protocol_detection_timeout
     if not wait.duration and any(_waits_in_vain(door.shapes) for door in ways):
         wait = Timeout.of(SERVER_SPEAKS_FIRST)
     limit = timeout(wait) if wait.duration else None
     if limit is not None:
         message.listener_filters_timeout.CopyFrom(limit)
-    return message
 
 
 def _waits_in_vain(shapes: Iterable[Shape]) -> bool:

@@ -14,12 +14,14 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from meltemi.envoy import access_logs, authorization, http, metrics, names, peer, server_tls, tcp
-from meltemi.envoy.chains import PLAIN_HTTP
+from meltemi.envoy.chains import OPENED_HTTP, PLAIN_HTTP
 from meltemi.envoy.values import uint32
+from meltemi.model.gateways import ServerTls
 from meltemi.model.mesh import Mesh
 from meltemi.model.proxies import InboundPort
 from meltemi.model.security import MutualTls
 from meltemi.model.services import Protocol
+from meltemi.model.traffic import ConnectionPool
 from meltemi.protos.envoy.config.accesslog.v3.accesslog_pb2 import AccessLog
 from meltemi.protos.envoy.config.listener.v3.listener_components_pb2 import Filter, FilterChain, FilterChainMatch
 from meltemi.protos.envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
@@ -78,6 +80,13 @@ SHAPES: dict[tuple[MutualTls, Spoken], tuple[Shape, ...]] = {
     (MutualTls.DISABLE, Spoken.TCP): (_PLAIN_TCP,),
 }
 
+OWN_TLS: dict[Spoken, tuple[Shape, ...]] = {
+    Spoken.EITHER: (Shape(TLS, OPENED_HTTP, http=True, opens_tls=True), _ANY_MUTUAL_TCP),
+    Spoken.HTTP: (Shape(TLS, http=True, opens_tls=True),),
+    Spoken.TCP: (_ANY_MUTUAL_TCP,),
+}
+"""The chains of a port that ends TLS of its own: nothing of the mesh is expected there."""
+
 
 def spoken(protocol: Protocol) -> Spoken:
     """What a proxy looks for on a port of that protocol."""
@@ -92,7 +101,10 @@ def shapes(mode: MutualTls, protocol: Protocol) -> tuple[Shape, ...]:
 
 
 class Door(msgspec.Struct, frozen=True):
-    """A port, or (port 0) all ports that no service declares, and what its chains lead to."""
+    """A port, or (port 0) all ports that no service declares, and what its chains lead to.
+
+    Where it is not `captured`, its listener is its own. `tls` is TLS that it ends in place of the mesh's.
+    """
 
     port: int
     mode: MutualTls
@@ -102,16 +114,24 @@ class Door(msgspec.Struct, frozen=True):
     prefix: str
     host: str = ""
     service_port: int = 0
+    bind: str = ""
+    captured: bool = True
+    tls: ServerTls | None = None
+    pool: ConnectionPool = ConnectionPool()
 
     @property
     def shapes(self) -> tuple[Shape, ...]:
         """Its chains."""
-        return shapes(self.mode, self.protocol)
+        return shapes(self.mode, self.protocol) if self.tls is None else OWN_TLS[spoken(self.protocol)]
+
+    def knows_peer(self, shape: Shape) -> bool:
+        """Whether whoever comes in by that chain has shown to be of the mesh."""
+        return shape.opens_tls and self.tls is None
 
 
 def of_port(port: InboundPort) -> Door:
     """A port that a service declares."""
-    name = names.listener(names.WILDCARD, port.port)
+    name = names.listener(port.bind or names.WILDCARD, port.port)
     return Door(
         port=port.port,
         mode=port.mutual_tls,
@@ -121,6 +141,10 @@ def of_port(port: InboundPort) -> Door:
         prefix=f"inbound_{name};",
         host=port.host,
         service_port=port.service_port,
+        bind=port.bind,
+        captured=port.captured,
+        tls=port.tls,
+        pool=port.pool,
     )
 
 
@@ -140,12 +164,13 @@ def chains(door: Door, guards: Sequence[Filter], mesh: Mesh) -> Iterator[FilterC
     """The filter chains of a door. `guards` are the filters that judge connections."""
     for shape in door.shapes:
         match = FilterChainMatch(transport_protocol=shape.transport, application_protocols=shape.protocols)
-        if door.port:
+        if door.port and door.captured:
             match.destination_port.value = door.port
         made = _http_filters(door, shape, mesh) if shape.http else _tcp_filters(door, shape, guards, mesh)
         chain = FilterChain(name=door.names[0 if shape.http else 1], filter_chain_match=match, filters=made)
         if shape.opens_tls:
-            chain.transport_socket.CopyFrom(server_tls.mutual(mesh))
+            opened = server_tls.mutual(mesh) if door.tls is None else server_tls.server(door.tls, mesh, http=shape.http)
+            chain.transport_socket.CopyFrom(opened)
         yield chain
 
 
@@ -164,11 +189,12 @@ def black_hole(mesh: Mesh) -> FilterChain:
 def _http_filters(door: Door, shape: Shape, mesh: Mesh) -> list[Filter]:
     filters = http.common_filters(grpc_web=door.protocol is Protocol.GRPC_WEB)
     filters[authorization.HTTP] = authorization.http_filters()
-    if shape.opens_tls:
+    secured = door.knows_peer(shape)
+    if secured:
         filters[peer.NAME] = peer.believed()
     else:
         filters[peer.REMOVAL] = peer.ignored()
-    loggers = http_loggers(mesh, secured=shape.opens_tls)
+    loggers = http_loggers(mesh, secured=secured)
     manager = http.connection_manager(door.prefix, http.rds(door.cluster), filters, loggers, mesh)
     forward_identity(manager)
     return [http.as_filter(manager)]
@@ -211,8 +237,9 @@ def _policy(secured: bool) -> str:
 
 
 def _tcp_filters(door: Door, shape: Shape, guards: Sequence[Filter], mesh: Mesh) -> list[Filter]:
-    loggers = tcp_loggers(mesh, secured=shape.opens_tls)
-    return [*guards, tcp.to_cluster(door.cluster, mesh, loggers, after_handshake=shape.opens_tls)]
+    loggers = tcp_loggers(mesh, secured=door.knows_peer(shape))
+    carried = tcp.to_cluster(door.cluster, mesh, loggers, after_handshake=shape.opens_tls, pool=door.pool)
+    return [*guards, carried]
 
 
 @functools.lru_cache(maxsize=8)

@@ -9,11 +9,12 @@ be noticed. Where the protocol was only found out, the client's is kept.
 
 from __future__ import annotations
 
+import ipaddress
 from datetime import timedelta
 
 from meltemi.base.hosts import is_address
 from meltemi.envoy import base, metadata, names, pools
-from meltemi.envoy.values import address, duration
+from meltemi.envoy.values import address, duration, maybe_uint32
 from meltemi.model.mesh import Mesh
 from meltemi.model.proxies import InboundPort
 from meltemi.model.services import Protocol
@@ -34,14 +35,15 @@ def cluster(port: InboundPort, mesh: Mesh) -> Cluster:
     message = Cluster(
         name=name,
         alt_stat_name=names.stat_name(name),
-        connect_timeout=duration(mesh.connect_timeout),
-        circuit_breakers=pools.circuit_breakers(ConnectionPool()),
-        upstream_connection_options=pools.connection_options(mesh.tcp_keepalive),
+        connect_timeout=duration(port.pool.connect_timeout or mesh.connect_timeout),
+        circuit_breakers=pools.circuit_breakers(port.pool),
+        upstream_connection_options=pools.connection_options(port.pool.keepalive or mesh.tcp_keepalive),
     )
     _describe(message, port)
     _lead(message, port)
     if not port.protocol.is_tcp:
-        message.typed_extension_protocol_options[pools.HTTP_OPTIONS].CopyFrom(any_of(_http_options(port.protocol)))
+        options = any_of(_http_options(port.protocol, port.pool))
+        message.typed_extension_protocol_options[pools.HTTP_OPTIONS].CopyFrom(options)
     return message
 
 
@@ -73,16 +75,22 @@ def _lead(message: Cluster, port: InboundPort) -> None:
 
 
 def _at(message: Cluster, host: str, number: int) -> None:
-    """One endpoint. It is on localhost, which capture leaves alone, so connections are opened like any others."""
+    """One endpoint. On localhost, which capture leaves alone, connections are opened like any others."""
     message.type = Cluster.STATIC
+    if number and not ipaddress.ip_address(host).is_loopback:
+        message.upstream_bind_config.CopyFrom(base.to_own_workload())
     message.load_assignment.cluster_name = message.name
     message.load_assignment.endpoints.add().lb_endpoints.add().endpoint.address.CopyFrom(address(host, number))
 
 
-def _http_options(protocol: Protocol) -> HttpProtocolOptions:
+def _http_options(protocol: Protocol, pool: ConnectionPool) -> HttpProtocolOptions:
     options = HttpProtocolOptions()
-    http1, http2 = Http1ProtocolOptions(), Http2ProtocolOptions(allow_connect=True)
-    if protocol is Protocol.AUTO:
+    common = pools.common_options(pool)
+    if common.ByteSize():
+        options.common_http_protocol_options.CopyFrom(common)
+    http1 = Http1ProtocolOptions()
+    http2 = Http2ProtocolOptions(allow_connect=True, max_concurrent_streams=maybe_uint32(pool.max_concurrent_streams))
+    if protocol is Protocol.AUTO or pool.use_client_protocol:
         options.use_downstream_protocol_config.http_protocol_options.CopyFrom(http1)
         options.use_downstream_protocol_config.http2_protocol_options.CopyFrom(http2)
     elif protocol.is_http2:

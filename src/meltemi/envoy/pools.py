@@ -127,6 +127,17 @@ def negotiates_http2(protocol: Protocol, pool: ConnectionPool, mesh: Mesh) -> bo
     )
 
 
+def common_options(pool: ConnectionPool) -> CommonOptions:
+    """What holds for connections of every version of HTTP: how long they are kept, and for how many requests."""
+    common = CommonOptions(
+        idle_timeout=timeout(pool.http_idle_timeout),
+        max_requests_per_connection=maybe_uint32(pool.max_requests_per_connection),
+    )
+    if pool.max_connection_duration is not None:
+        common.max_connection_duration.CopyFrom(duration(pool.max_connection_duration))
+    return common
+
+
 def http_options(
     protocol: Protocol,
     policy: TrafficPolicy,
@@ -142,12 +153,7 @@ def http_options(
     """
     pool = policy.pool
     options = HttpProtocolOptions(hash_policy=http_hash_policies(policy.balancing.hash))
-    common = CommonOptions(
-        idle_timeout=timeout(pool.http_idle_timeout),
-        max_requests_per_connection=maybe_uint32(pool.max_requests_per_connection),
-    )
-    if pool.max_connection_duration is not None:
-        common.max_connection_duration.CopyFrom(duration(pool.max_connection_duration))
+    common = common_options(pool)
     if common.ByteSize():
         options.common_http_protocol_options.CopyFrom(common)
     http2 = Http2ProtocolOptions(

@@ -13,7 +13,7 @@ from meltemi.envoy import access_logs, actions, balancing, metadata, metrics, na
 from meltemi.envoy.values import duration, timeout
 from meltemi.model.mesh import Mesh
 from meltemi.model.routes import WeightedTarget
-from meltemi.model.traffic import TrafficPolicy
+from meltemi.model.traffic import ConnectionPool, TrafficPolicy
 from meltemi.protos import any_of
 from meltemi.protos.envoy.config.accesslog.v3.accesslog_pb2 import AccessLog
 from meltemi.protos.envoy.config.core.v3.base_pb2 import Metadata
@@ -28,6 +28,7 @@ from meltemi.protos.envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2 
 NAME = "envoy.filters.network.tcp_proxy"
 SET_FILTER_STATE = "envoy.filters.network.set_filter_state"
 APPLICATION_PROTOCOLS = "envoy.network.application_protocols"
+UNLIMITED = ConnectionPool()
 EARLY_DATA = 16 << 10  # bytes of the client's that are read while the connection to the server is being made
 
 
@@ -46,10 +47,17 @@ def outbound_loggers(mesh: Mesh) -> tuple[AccessLog, ...]:
 
 
 def to_cluster(
-    cluster: str, mesh: Mesh, loggers: Iterable[AccessLog] | None = None, *, after_handshake: bool = False
+    cluster: str,
+    mesh: Mesh,
+    loggers: Iterable[AccessLog] | None = None,
+    *,
+    after_handshake: bool = False,
+    pool: ConnectionPool = UNLIMITED,
 ) -> Filter:
-    """All connections to one cluster. `loggers` None: as a client's sidecar."""
-    proxy = TcpProxy(stat_prefix=names.stat_name(cluster), cluster=cluster)
+    """All connections to one cluster. `loggers` None: as a client's sidecar. `pool` says how long they may last."""
+    proxy = TcpProxy(stat_prefix=names.stat_name(cluster), cluster=cluster, idle_timeout=timeout(pool.tcp_idle_timeout))
+    if pool.max_connection_duration is not None:
+        proxy.max_downstream_connection_duration.CopyFrom(duration(pool.max_connection_duration))
     return finish(proxy, outbound_loggers(mesh) if loggers is None else loggers, after_handshake=after_handshake)
 
 

@@ -53,13 +53,15 @@ class Scope(msgspec.Struct, frozen=True):
     """What a client may call: the hosts of its Sidecar resource, or None for all that is exported to it.
 
     `imports` are hosts to which the rules of those hosts lead: they are not to be called by name, but must be reached.
-    `outbound_registry_only` is None where the mesh-wide setting holds.
+    `outbound_registry_only` is None where the mesh-wide setting holds. `own_address` tells that the server side differs
+    from pod to pod.
     """
 
     egress: tuple[EgressHost, ...] | None = None
     imports: tuple[EgressHost, ...] = ()
     outbound_registry_only: bool | None = None
     ref: Ref | None = None
+    own_address: bool = False
 
 
 class Audience(msgspec.Struct, frozen=True):

@@ -26,6 +26,7 @@ class Mesh(msgspec.Struct, frozen=True, kw_only=True):
     network: str = ""
     auto_mtls: bool = True
     outbound_registry_only: bool = False
+    inbound_to_localhost: bool = False
     default_service_visibility: Visibility = EVERYWHERE
     default_virtual_service_visibility: Visibility = EVERYWHERE
     default_destination_rule_visibility: Visibility = EVERYWHERE

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 
-from meltemi.api.networking.sidecar import IngressListener
 from meltemi.base.ordering import seniority
 from meltemi.base.problems import Problem, Severity
 from meltemi.flow import View
@@ -18,7 +17,8 @@ from meltemi.model.mesh import Mesh
 from meltemi.model.proxies import Inbound, InboundPort
 from meltemi.model.security import PeerPolicy
 from meltemi.model.services import Protocol, Service, ServicePort
-from meltemi.resolve import protocols
+from meltemi.model.traffic import ConnectionPool
+from meltemi.resolve import ingress
 from meltemi.resolve.authorization import Policies, authorization
 from meltemi.resolve.peers import Peers, policy
 from meltemi.resolve.sidecars import Sidecars
@@ -35,20 +35,25 @@ def inbound(
     sidecars: Sidecars,
     peers: Peers,
     policies: Policies,
+    credentials: ingress.Credentials,
 ) -> Iterator[Inbound | Problem]:
     """The server side of a view. A gateway has no ports of this kind; its policies hold for what its servers take in."""
     settings = mesh.only()
     peer = yield from policy(peers, view.namespace, view.labels, settings.root_namespace)
     rules = yield from authorization(policies, view.namespace, view.labels, settings)
     ports: list[InboundPort] = []
+    author = None
     if view.kind is ProxyKind.SIDECAR:
         behind = selecting(services, view)
         sidecar = sidecars.get((view.scope.ref.namespace, view.scope.ref.name)) if view.scope.ref else None
+        if sidecar is not None and (sidecar.spec.ingress or sidecar.spec.inbound_connection_pool):
+            author = sidecar.ref
         if sidecar is not None and sidecar.spec.ingress:
-            ports = [_ingress(each, behind, view, peer) for each in sidecar.spec.ingress]
+            targets = [(each, port.number, target_port(port, view)) for each in behind for port in each.ports]
+            ports = yield from ingress.ports(sidecar, targets, view, peer, settings, credentials)
         else:
-            ports = yield from _ports(behind, view, peer)
-    yield Inbound(view.key, tuple(sorted(ports, key=lambda each: each.port)), peer, rules)
+            ports = yield from _ports(behind, view, peer, ingress.connection_pool(sidecar, 0, settings), settings)
+    yield Inbound(view.key, tuple(sorted(ports, key=lambda each: each.port)), peer, rules, sidecar=author)
 
 
 def selecting(services: Services, view: model.View) -> list[Service]:
@@ -69,7 +74,9 @@ def target_port(port: ServicePort, view: model.View) -> int:
     return dict(view.ports).get(port.target, 0)
 
 
-def _ports(services: list[Service], view: model.View, peer: PeerPolicy) -> Generator[Problem, None, list[InboundPort]]:
+def _ports(
+    services: list[Service], view: model.View, peer: PeerPolicy, pool: ConnectionPool, mesh: Mesh
+) -> Generator[Problem, None, list[InboundPort]]:
     found: dict[int, tuple[Service, InboundPort]] = {}
     for service in services:
         for port in service.ports:
@@ -87,8 +94,10 @@ def _ports(services: list[Service], view: model.View, peer: PeerPolicy) -> Gener
                 peer.of(number),
                 service.host,
                 port.number,
-                service_name=service.name,
-                service_namespace=service.namespace,
+                f"{ingress.LOCALHOST}:{number}" if mesh.inbound_to_localhost else "",
+                service.name,
+                service.namespace,
+                pool=pool,
             )
             found[number] = (service, made)
     return [made for _, made in found.values()]
@@ -103,22 +112,4 @@ def _conflict(service: Service, port: ServicePort, senior: Service, chosen: Inbo
         hint="give both ports one protocol, or another target port",
         code="ProtocolConflict",
         severity=Severity.WARNING,
-    )
-
-
-def _ingress(listener: IngressListener, services: list[Service], view: model.View, peer: PeerPolicy) -> InboundPort:
-    """A port that a Sidecar declares, with the service that sends there, if one does."""
-    number = listener.port.number
-    host, service_port, name, namespace = next(
-        (
-            (service.host, port.number, service.name, service.namespace)
-            for service in services
-            for port in service.ports
-            if number in (target_port(port, view), port.number)
-        ),
-        ("", number, "", ""),
-    )
-    protocol = protocols.declared(listener.port.protocol)
-    return InboundPort(
-        number, protocol, peer.of(number), host, service_port, listener.default_endpoint, name, namespace
     )

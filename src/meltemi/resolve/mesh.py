@@ -74,6 +74,8 @@ def settings(spec: MeshConfigSpec) -> Mesh:
         "auto_mtls": spec.enable_auto_mtls,
         "outbound_registry_only": spec.outbound_traffic_policy is not None
         and spec.outbound_traffic_policy.mode == "REGISTRY_ONLY",
+        "inbound_to_localhost": spec.inbound_traffic_policy is not None
+        and spec.inbound_traffic_policy.mode == "LOCALHOST",
         "default_service_visibility": _visibility(spec.default_service_export_to),
         "default_virtual_service_visibility": _visibility(spec.default_virtual_service_export_to),
         "default_destination_rule_visibility": _visibility(spec.default_destination_rule_export_to),

@@ -16,12 +16,15 @@ from meltemi.api.networking import Sidecar, VirtualService
 from meltemi.base.hosts import overlaps, qualify
 from meltemi.base.labels import LabelSet
 from meltemi.base.ordering import seniority
+from meltemi.base.problems import Problem
 from meltemi.flow import View
 from meltemi.model.clients import EgressHost, Scope
 from meltemi.model.mesh import Mesh
 from meltemi.model.services import Service
+from meltemi.resolve import problems
 from meltemi.resolve.hosts import find, patterns
 from meltemi.resolve.http_rules import MESH, gateways_of
+from meltemi.resolve.ingress import needs_own_address
 from meltemi.resolve.precedence import visibility_of
 from meltemi.resolve.targets import named
 
@@ -56,10 +59,12 @@ def scope(
     mesh: View[Any, Mesh],
     virtual: View[Key, VirtualService],
     services: View[Key, Service],
-) -> Scope:
+    sidecars: Sidecars,
+) -> Iterator[Scope | Problem]:
     """What a Sidecar lets its proxies see. A `.` stays in those of the root namespace: it is the proxy's (`localised`)."""
     settings = mesh.only()
     spec = sidecar.spec
+    yield from _overruled(sidecar, sidecars)
     own = sidecar.namespace if sidecar.namespace != settings.root_namespace else OWN
     listed = [_egress(host, own) for listener in spec.egress for host in listener.hosts]
     egress = tuple(dict.fromkeys(entry for entry in listed if entry is not None))
@@ -71,12 +76,27 @@ def scope(
         if visibility_of(service, settings).includes(sidecar.namespace)
         for each in _destinations(service, services, settings)
     }
-    return Scope(
+    yield Scope(
         egress=egress if spec.egress else None,
         imports=tuple(sorted(imports)),
         outbound_registry_only=None if policy is None else policy.mode == "REGISTRY_ONLY",
         ref=sidecar.ref,
+        own_address=needs_own_address(sidecar),
     )
+
+
+def _overruled(sidecar: Sidecar, sidecars: Sidecars) -> Iterator[Problem]:
+    """A problem if an older Sidecar is for the very same workloads, so that this one is never chosen."""
+    rivals = (each for each in sidecars.by("namespace", sidecar.namespace) if selector(each) == selector(sidecar))
+    oldest = min(rivals, key=seniority, default=sidecar)
+    if oldest.name != sidecar.name:
+        yield problems.of(
+            sidecar,
+            "spec.workloadSelector",
+            "SidecarConflict",
+            f"it is not in effect: {oldest.ref}, which is older, is for the same workloads",
+            "keep one Sidecar without a selector in a namespace, and one for each selector",
+        )
 
 
 def localised(scope: Scope, namespace: str) -> Scope:

@@ -108,8 +108,9 @@ def _view(proxy: Proxy, audience: Audience, workloads: Rows[Key, Workload]) -> V
     pod = workloads.get((proxy.namespace, proxy.id.removesuffix(f".{proxy.namespace}")))
     ports = pod.ports if pod else ()
     readable = (proxy.kind, proxy.namespace, proxy.names.workload)
+    address = next(iter(proxy.addresses), "") if audience.scope.own_address else ""
     return View(
-        key=_key(readable, labels, proxy.identity, proxy.names, audience.key, ports),
+        key=_key(readable, labels, proxy.identity, proxy.names, audience.key, ports, *((address,) if address else ())),
         kind=proxy.kind,
         namespace=proxy.namespace,
         labels=labels,
@@ -120,6 +121,7 @@ def _view(proxy: Proxy, audience: Audience, workloads: Rows[Key, Workload]) -> V
         locality=proxy.locality,
         network=proxy.network,
         ports=ports,
+        address=address,
     )
 
 

@@ -123,7 +123,7 @@ class Resolved:
             "scopes",
             sidecar_scopes.scope,
             sidecars,
-            using(mesh=settings, virtual=virtual, services=all_services),
+            using(mesh=settings, virtual=virtual, services=all_services, sidecars=sidecars),
         )
         placing = using(mesh=settings, sidecars=sidecars, scopes=scopes, client_labels=labels)
         g.expand("audiences", views.audiences, self.proxies, placing)
@@ -140,6 +140,7 @@ class Resolved:
                 sidecars=sidecars,
                 peers=facts["PeerAuthentication"],
                 policies=facts["AuthorizationPolicy"],
+                credentials=self.secrets,
             ),
         )
         g.derive(
@@ -172,6 +173,7 @@ class Resolved:
         labels: dict[str, str] | None = None,
         kind: ProxyKind = ProxyKind.SIDECAR,
         account: str = "default",
+        address: str = "",
     ) -> None:
         """Let a proxy connect."""
         proxy = Proxy(
@@ -180,6 +182,7 @@ class Resolved:
             namespace=namespace,
             labels=LabelSet.of(labels or {}),
             identity=SpiffeId("cluster.local", namespace, account),
+            addresses=(address,) if address else (),
         )
         self.graph.commit([Put(self.proxies, proxy.id, proxy)])
 

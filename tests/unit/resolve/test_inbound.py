@@ -144,3 +144,92 @@ spec:
             8080, Protocol.GRPC, MutualTls.PERMISSIVE, "one.shop.svc.cluster.local", 80, "127.0.0.1:9000", "one", "shop"
         ),
     )
+
+
+SIDECAR = """
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {{name: {name}, creationTimestamp: "2026-01-0{created}T00:00:00Z"}}
+spec: {spec}
+---
+"""
+
+
+def sidecar(spec: str, name: str = "s", created: str = "1") -> str:
+    return SIDECAR.format(spec=spec, name=name, created=created)
+
+
+def test_limits_hold_for_all_ports_or_for_one(resolved: Any) -> None:
+    a(resolved).apply(
+        service("one", "{name: http, port: 80}, {name: tcp, port: 81}")
+        + sidecar("{inboundConnectionPool: {tcp: {maxConnections: 7}}}")
+    )
+    assert [port.pool.max_connections for port in resolved.only("inbound").ports] == [7, 7]
+    resolved.apply(
+        sidecar("""
+  inboundConnectionPool: {tcp: {maxConnections: 7}}
+  ingress:
+  - {port: {number: 80, protocol: HTTP}, connectionPool: {tcp: {maxConnections: 3}}}
+  - {port: {number: 81, protocol: TCP}}
+""")
+    )
+    assert [port.pool.max_connections for port in resolved.only("inbound").ports] == [3, 7]
+
+
+def test_where_nothing_is_captured_the_proxy_listens_at_the_pods_address_and_calls_its_localhost(resolved: Any) -> None:
+    ports = "{port: {number: 80, protocol: HTTP}, captureMode: NONE}"
+    resolved.apply(sidecar(f"{{ingress: [{ports}]}}"))
+    for number in (1, 2):
+        resolved.connect(f"a-{number}", labels={"app": "a"}, address=f"10.0.0.{number}")
+    found = [row.ports[0] for row in resolved.graph.table("inbound").all()]
+    assert all(not port.captured and port.default_endpoint == "127.0.0.1:80" for port in found)
+    assert sorted(port.bind for port in found) == ["10.0.0.1", "10.0.0.2"]
+
+
+def test_pods_share_a_view_where_their_addresses_do_not_matter(resolved: Any) -> None:
+    ports = "{port: {number: 80, protocol: HTTP}, captureMode: NONE, bind: 127.0.0.9, defaultEndpoint: 127.0.0.1:81}"
+    a(resolved).apply(sidecar(f"{{ingress: [{ports}]}}"))
+    resolved.connect("a-2", labels={"app": "a"})
+    assert resolved.only("inbound").ports[0].bind == "127.0.0.9"
+
+
+TLS = """
+  ingress: [{port: {number: 8443, protocol: HTTPS}, tls: {mode: MUTUAL, credentialName: own}}]
+"""
+
+
+def test_a_port_ends_tls_of_its_own_where_it_does_not_take_the_meshs(resolved: Any) -> None:
+    a(resolved).apply(sidecar(TLS))
+    assert resolved.only("inbound").ports[0].tls is None
+    assert resolved.problems()["TlsNotInEffect"].path == "spec.ingress[0].tls"
+    resolved.apply(peer("p", "{selector: {matchLabels: {app: a}}, portLevelMtls: {8443: {mode: DISABLE}}}"))
+    (port,) = resolved.only("inbound").ports
+    assert port.protocol is Protocol.HTTP
+    assert port.tls is not None
+    assert port.tls.credentials == ("kubernetes://shop/own",)
+    assert port.tls.ca_credential == "kubernetes://shop/own-cacert"
+    resolved.hold("own")  # which stands for its authorities too
+    assert resolved.problems() == {}
+
+
+def test_of_two_sidecars_for_the_same_workloads_the_older_holds_and_the_younger_is_told(resolved: Any) -> None:
+    a(resolved).apply(
+        sidecar("{ingress: [{port: {number: 82, protocol: TCP}}]}", "young", "2")
+        + sidecar("{ingress: [{port: {number: 81, protocol: TCP}}]}", "old")
+        + sidecar(
+            "{workloadSelector: {labels: {app: b}}, ingress: [{port: {number: 83, protocol: TCP}}]}", "other", "3"
+        )
+    )
+    assert [port.port for port in resolved.only("inbound").ports] == [81]
+    assert resolved.problems()["SidecarConflict"].ref.name == "young"
+
+
+def test_a_mesh_may_reach_its_applications_at_localhost(resolved: Any) -> None:
+    a(resolved).apply(service("one", "{name: http, port: 80, targetPort: 8080}"))
+    resolved.apply("""
+apiVersion: meltemi.dev/v1alpha1
+kind: MeshConfig
+metadata: {name: mesh}
+spec: {inboundTrafficPolicy: {mode: LOCALHOST}}
+""")
+    assert [port.default_endpoint for port in resolved.only("inbound").ports] == ["127.0.0.1:8080"]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from meltemi.api import paths
-from meltemi.api.faults import Fault, Faults
+from meltemi.api.faults import Fault, Faults, warning
+from meltemi.api.networking.gateway import ServerTlsSettings
 from meltemi.api.networking.sidecar import EgressListener, IngressListener, Sidecar, SidecarSpec
 from meltemi.api.validation import terms
 from meltemi.api.validation.destination_rule import connection_pool
 from meltemi.api.validation.gateway import server_tls
 from meltemi.base.hosts import is_address
 
+_ENCRYPTED = frozenset({"https", "tls"})
 _LOCAL = ("127.0.0.1", "0.0.0.0", "[::1]", "[::]")
 
 
@@ -45,6 +47,7 @@ def _ingress(path: str, listener: IngressListener) -> Faults:
     yield from _bind(path, listener)
     if listener.tls:
         yield from server_tls(f"{path}.tls", listener.tls)
+        yield from _ingress_tls(path, listener.port.protocol, listener.tls)
     if listener.connection_pool:
         yield from connection_pool(f"{path}.connectionPool", listener.connection_pool)
     endpoint = listener.default_endpoint
@@ -67,6 +70,23 @@ def _ingress(path: str, listener: IngressListener) -> Faults:
         yield Fault(where, f"{port!r} is not a port number", "write a number from 1 to 65535", "OutOfRange")
     else:
         yield from terms.port(where, int(port))
+
+
+def _ingress_tls(path: str, protocol: str, tls: ServerTlsSettings) -> Faults:
+    """What a gateway's server may ask for and a sidecar's port may not."""
+    if protocol.lower() not in _ENCRYPTED:
+        yield Fault(
+            f"{path}.tls", f"a port of {protocol or 'no protocol'} speaks no TLS", "use HTTPS or TLS", "Conflict"
+        )
+    if tls.mode == "AUTO_PASSTHROUGH":
+        yield Fault(f"{path}.tls.mode", "only gateways pass TLS on by its server name", "use SIMPLE or MUTUAL")
+    elif tls.mode in ("PASSTHROUGH", "ISTIO_MUTUAL"):
+        yield warning(f"{path}.tls.mode", f"{tls.mode} is what happens without tls as well", "use SIMPLE or MUTUAL")
+    if tls.subject_alt_names:
+        where = f"{path}.tls.subjectAltNames"
+        yield Fault(where, "a sidecar does not look at names", "say who may call in an AuthorizationPolicy")
+    if tls.https_redirect:
+        yield Fault(f"{path}.tls.httpsRedirect", "only gateways redirect to HTTPS", "remove it")
 
 
 def _egress(spec: SidecarSpec) -> Faults:
