@@ -45,7 +45,8 @@ _POLICY = (
 )
 _SERVER_TLS = (
     "httpsRedirect mode serverCertificate privateKey caCertificates credentialName credentialNames "
-    "caCertCredentialName tlsCertificates subjectAltNames minProtocolVersion maxProtocolVersion cipherSuites"
+    "caCertCredentialName tlsCertificates subjectAltNames minProtocolVersion maxProtocolVersion cipherSuites "
+    "caCrl verifyCertificateSpki verifyCertificateHash"
 )
 
 
@@ -119,6 +120,12 @@ ACTED_ON: dict[type[Resource], frozenset[str]] = {
 """The fields of the mesh's kinds that count. A mesh kind that is not here counts not at all."""
 
 NEVER_ACTED_ON: dict[type[Resource], dict[str, str]] = {
+    networking.Gateway: {
+        **_because("Istio has dropped it: VirtualServices say where requests go", "spec.servers", "port.targetPort"),
+        **_because(
+            "Istio does not act on it: VirtualServices say where requests go", "spec.servers", "defaultEndpoint"
+        ),
+    },
     networking.Sidecar: {
         **_because("Istio has dropped it: defaultEndpoint says where requests go", "spec", "ingress.port.targetPort"),
         **_because("Istio has dropped it: routes say which port requests go to", "spec", "egress.port.targetPort"),

@@ -45,7 +45,7 @@ def trusted(mesh: Mesh) -> list[SubjectAltNameMatcher]:
 
 def mutual(mesh: Mesh) -> TransportSocket:
     """Mutual TLS of the mesh."""
-    context = tls.mesh_context(trusted(mesh), ALPN, mesh.min_tls_version)
+    context = tls.mesh_context(trusted(mesh), ALPN, mesh.mutual_tls)
     return _socket(context, require_client_certificate=True)
 
 
@@ -57,16 +57,22 @@ def server(settings: ServerTls, mesh: Mesh, *, http: bool) -> TransportSocket:
     if settings.credentials:
         common.tls_certificate_sds_secret_configs.extend(map(tls.control_plane_secret, settings.credentials))
     else:
-        name = f"file-cert:{settings.certificate_file}~{settings.private_key_file}"
-        common.tls_certificate_sds_secret_configs.append(tls.agent_secret(name))
+        for chain, key in ((settings.certificate_file, settings.private_key_file), *settings.more_files):
+            common.tls_certificate_sds_secret_configs.append(tls.agent_secret(f"file-cert:{chain}~{key}"))
     if settings.mode in (ServerTlsMode.MUTUAL, ServerTlsMode.OPTIONAL_MUTUAL):
         _check_clients(common, settings)
     return _socket(common, require_client_certificate=settings.mode is ServerTlsMode.MUTUAL)
 
 
 def _check_clients(common: CommonTlsContext, settings: ServerTls) -> None:
-    """Client certificates must come from the named authorities, and bear one of the names if any are listed."""
-    check = CertificateValidationContext(match_typed_subject_alt_names=_names(settings.subject_alt_names))
+    """Client certificates must come from the named authorities, and be among those listed where any are."""
+    check = CertificateValidationContext(
+        match_typed_subject_alt_names=_names(settings.subject_alt_names),
+        verify_certificate_spki=settings.key_digests,
+        verify_certificate_hash=settings.certificate_digests,
+    )
+    if settings.revoked_file:
+        check.crl.filename = settings.revoked_file
     roots = (
         tls.control_plane_secret(settings.ca_credential)
         if settings.ca_credential

@@ -26,7 +26,10 @@ class ServerTls(msgspec.Struct, frozen=True, kw_only=True):
     """TLS of a gateway's server. Credentials are names: keys are never part of the model.
 
     `credentials` are secret names as the xDS server serves them (`kubernetes://<namespace>/<name>`); `ca_credential` is
-    the name of the bundle that client certificates are checked with. Files are paths that the proxy can read.
+    the name of the bundle that client certificates are checked with. Files are paths that the proxy can read; `more_files`
+    are further certificates, each with its key. `key_digests` (of public keys, in base64) and `certificate_digests` (in
+    hexadecimal digits), both SHA-256, say which client certificates are taken: one that any of the two lists names.
+    `revoked_file` lists certificates that are not.
     """
 
     mode: ServerTlsMode
@@ -34,7 +37,11 @@ class ServerTls(msgspec.Struct, frozen=True, kw_only=True):
     ca_credential: str = ""
     certificate_file: str = ""
     private_key_file: str = ""
+    more_files: tuple[tuple[str, str], ...] = ()
     ca_file: str = ""
+    revoked_file: str = ""
+    key_digests: tuple[str, ...] = ()
+    certificate_digests: tuple[str, ...] = ()
     subject_alt_names: tuple[str, ...] = ()
     min_version: str = ""
     max_version: str = ""

@@ -42,7 +42,6 @@ def server_tls(
     files = TlsCertificate()
     if not names:
         files = tls.tls_certificates[0] if tls.tls_certificates else _files(tls)
-        yield from _one_certificate(served, tls)
         if not files.server_certificate or not files.private_key:
             yield _no_certificate(served)
             return False, None
@@ -51,13 +50,19 @@ def server_tls(
 
 
 def _settings(tls: ServerTlsSettings, secrets: tuple[str, ...], authorities: str, files: TlsCertificate) -> ServerTls:
+    more = tls.tls_certificates[1:] if files.server_certificate and not secrets else ()
+    checks = tls.mode in _CHECKS_CLIENTS
     return ServerTls(
         mode=ServerTlsMode(tls.mode),
         credentials=secrets,
         ca_credential=authorities,
         certificate_file=files.server_certificate,
         private_key_file=files.private_key,
+        more_files=tuple((each.server_certificate, each.private_key) for each in more),
         ca_file=files.ca_certificates or (tls.ca_certificates if not secrets else ""),
+        revoked_file=tls.ca_crl if checks else "",
+        key_digests=tls.verify_certificate_spki if checks else (),
+        certificate_digests=tls.verify_certificate_hash if checks else (),
         subject_alt_names=tls.subject_alt_names,
         min_version="" if tls.min_protocol_version == "TLS_AUTO" else tls.min_protocol_version,
         max_version="" if tls.max_protocol_version == "TLS_AUTO" else tls.max_protocol_version,
@@ -97,17 +102,6 @@ def _credential(served: Served, namespace: str, name: str, content: str, found: 
         else f"there is no Secret {namespace}/{name}",
         f"create Secret {name} with {content} in namespace {namespace}, where the gateway runs",
     )
-
-
-def _one_certificate(served: Served, tls: ServerTlsSettings) -> Iterator[Problem]:
-    if len(tls.tls_certificates) > 1:
-        yield problems.warning(
-            served.gateway,
-            f"{served.path}.tls.tlsCertificates[1]",
-            "NotSupported",
-            "only the first of several certificates in files is served",
-            "put them into Secrets and name these under credentialNames",
-        )
 
 
 def _no_certificate(served: Served) -> Problem:

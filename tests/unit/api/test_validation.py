@@ -376,6 +376,13 @@ BAD = [
     ),
     ("Gateway", "selector: {a: b}", "spec.servers", "there is no server"),
     (
+        "Gateway",
+        "servers: [{port: {number: 443, name: https, protocol: HTTPS}, hosts: ['*'], tls: {mode: MUTUAL, "
+        "credentialName: c, verifyCertificateSpki: [short]}}]",
+        "spec.servers[0].tls.verifyCertificateSpki[0]",
+        "'short' is not a SHA-256 digest in base64",
+    ),
+    (
         "ServiceEntry",
         "hosts: [a.example.org]\nports: [{number: 80, name: http}]\nresolution: STATIC",
         "spec.endpoints",

@@ -1,8 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 from google.protobuf.message import Message
 
 from meltemi.base.durations import Timeout
@@ -244,6 +251,49 @@ def test_certificates_in_files_come_from_the_agent() -> None:
     validation = common["combined_validation_context"]["validation_context_sds_secret_config"]  # type: ignore[index]
     assert validation["name"] == "file-root:/c/ca.crt"
     assert refusal(found) == ""
+
+
+def test_several_certificates_in_files_are_all_shown() -> None:
+    tls = ServerTls(
+        mode=ServerTlsMode.SIMPLE,
+        certificate_file="/c/rsa.crt",
+        private_key_file="/c/rsa.key",
+        more_files=(("/c/ec.crt", "/c/ec.key"),),
+    )
+    found = resources(https_server(tls, "a.example"))
+    common = tls_context(listeners(found)["0.0.0.0_443"].filter_chains[0])["common_tls_context"]
+    shown = [secret["name"] for secret in common["tls_certificate_sds_secret_configs"]]  # type: ignore[index]
+    assert shown == ["file-cert:/c/rsa.crt~/c/rsa.key", "file-cert:/c/ec.crt~/c/ec.key"]
+    assert refusal(found) == ""
+
+
+def test_client_certificates_can_be_listed_and_revoked(tmp_path: Path) -> None:
+    revoked = tmp_path / "revoked.pem"
+    revoked.write_bytes(revocations())
+    tls = ServerTls(
+        mode=ServerTlsMode.MUTUAL,
+        credentials=("kubernetes://istio-system/shop",),
+        ca_credential="kubernetes://istio-system/shop-cacert",
+        revoked_file=str(revoked),
+        key_digests=("NvqYIYSbgK2vCJpQhObf77vv+bQWtc5ek5RIOwPiC9A=",),
+        certificate_digests=("ab" * 32,),
+    )
+    found = resources(https_server(tls, "a.example"))
+    common = tls_context(listeners(found)["0.0.0.0_443"].filter_chains[0])["common_tls_context"]
+    assert common["combined_validation_context"]["default_validation_context"] == {  # type: ignore[index]
+        "crl": {"filename": str(revoked)},
+        "verify_certificate_spki": ["NvqYIYSbgK2vCJpQhObf77vv+bQWtc5ek5RIOwPiC9A="],
+        "verify_certificate_hash": ["ab" * 32],
+    }
+    assert refusal(found) == ""
+
+
+def revocations() -> bytes:
+    """A list of revoked certificates that is empty (PEM)."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "an authority")])
+    builder = x509.CertificateRevocationListBuilder(name, now, now + timedelta(days=1))
+    return builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256()).public_bytes(Encoding.PEM)
 
 
 def test_versions_and_ciphers_are_the_servers() -> None:

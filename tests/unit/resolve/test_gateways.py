@@ -190,6 +190,18 @@ def test_clients_certificates_are_checked_with_the_ca_of_the_credential(edge: An
     assert server.tls.min_version == "TLSV1_3"
 
 
+def test_all_certificates_in_files_and_all_that_is_asked_of_clients_is_the_servers(edge: Any) -> None:
+    files = "{serverCertificate: /rsa.crt, privateKey: /rsa.key}, {serverCertificate: /ec.crt, privateKey: /ec.key}"
+    digests = f"verifyCertificateSpki: [{'A' * 43}=], verifyCertificateHash: [{'ab' * 32}], caCrl: /revoked.pem"
+    tls = f"mode: MUTUAL, tlsCertificates: [{files}], caCertificates: /ca.crt, {digests}"
+    edge.apply(gateway(https("a.example.org", tls)))
+    (server,) = servers(edge)
+    assert (server.tls.certificate_file, server.tls.more_files) == ("/rsa.crt", (("/ec.crt", "/ec.key"),))
+    assert (server.tls.ca_file, server.tls.revoked_file) == ("/ca.crt", "/revoked.pem")
+    assert (server.tls.key_digests, server.tls.certificate_digests) == (("A" * 43 + "=",), ("ab" * 32,))
+    assert edge.problems() == {}
+
+
 def test_a_server_without_its_credential_is_not_run_until_it_comes(edge: Any) -> None:
     edge.apply(gateway(f"{https('a.example.org', 'mode: SIMPLE, credentialName: cert')}, {http()}"))
     assert [server.name for server in servers(edge)] == ["http.80"]

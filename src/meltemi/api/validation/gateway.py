@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from meltemi.api import paths
 from meltemi.api.faults import Fault, Faults, warning
 from meltemi.api.networking.gateway import Gateway, Server, ServerTlsSettings
@@ -11,6 +13,8 @@ from meltemi.base.hosts import is_address
 _ENCRYPTED = frozenset({"https", "tls"})
 _VERSIONS = ("TLS_AUTO", "TLSV1_0", "TLSV1_1", "TLSV1_2", "TLSV1_3")
 _CLIENT_CERTIFICATES = ("MUTUAL", "OPTIONAL_MUTUAL")
+_KEY_DIGEST = re.compile(r"[A-Za-z0-9+/]{43}=")
+_HASH = re.compile(r"[0-9a-fA-F]{64}|[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){31}")
 
 
 def gateway(resource: Gateway) -> Faults:
@@ -84,6 +88,8 @@ def server_tls(path: str, tls: ServerTlsSettings) -> Faults:
             "OutOfRange",
         )
     yield from terms.duplicates(f"{path}.cipherSuites", tls.cipher_suites, "cipher suite")
+    yield from _digests(f"{path}.verifyCertificateSpki", tls.verify_certificate_spki, _KEY_DIGEST, "base64")
+    yield from _digests(f"{path}.verifyCertificateHash", tls.verify_certificate_hash, _HASH, "hexadecimal digits")
     for name, digests in (
         ("verifyCertificateSpki", tls.verify_certificate_spki),
         ("verifyCertificateHash", tls.verify_certificate_hash),
@@ -91,6 +97,17 @@ def server_tls(path: str, tls: ServerTlsSettings) -> Faults:
     ):
         if digests and tls.mode not in _CLIENT_CERTIFICATES:
             yield warning(f"{path}.{name}", f"{tls.mode} asks clients for no certificate", "set mode: MUTUAL")
+
+
+def _digests(path: str, digests: tuple[str, ...], form: re.Pattern[str], notation: str) -> Faults:
+    for index, digest in enumerate(digests):
+        if form.fullmatch(digest) is None:
+            yield Fault(
+                paths.item(path, index),
+                f"{digest!r} is not a SHA-256 digest in {notation}",
+                "write what openssl makes of the certificate",
+                "InvalidDigest",
+            )
 
 
 def _credentials(path: str, tls: ServerTlsSettings) -> Faults:
