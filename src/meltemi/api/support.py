@@ -76,7 +76,7 @@ ACTED_ON: dict[type[Resource], frozenset[str]] = {
         )
         | _under("spec.http", "mirrorPercent delegate")
         | _under("spec.http.match", _HTTP_MATCH)
-        | _under("spec.http.redirect", "uri authority port derivePort scheme redirectCode")
+        | _under("spec.http.redirect", "uri authority port derivePort scheme redirectCode prefixRewrite")
         | _under("spec.http.fault.delay", "fixedDelay percent percentage")
         | _under("spec.http.fault.abort", "httpStatus grpcStatus percentage")
         | _under("spec.http.corsPolicy", "allowOrigin allowOrigins allowMethods allowHeaders exposeHeaders maxAge")
@@ -114,12 +114,21 @@ ACTED_ON: dict[type[Resource], frozenset[str]] = {
         | _under("spec", "defaultServiceExportTo defaultVirtualServiceExportTo defaultDestinationRuleExportTo")
         | _under("spec", "connectTimeout protocolDetectionTimeout tcpKeepalive h2UpgradePolicy dnsRefreshRate")
         | _under("spec", "accessLogFile accessLogFormat accessLogEncoding defaultHttpRetryPolicy pathNormalization")
-        | _under("spec", "proxyListenPort proxyInboundListenPort meshMTLS.minProtocolVersion inboundTrafficPolicy")
+        | _under("spec", "proxyListenPort proxyInboundListenPort meshMTLS inboundTrafficPolicy")
+        | _under("spec", "tlsDefaults.cipherSuites tlsDefaults.ecdhCurves verifyCertificateAtClient")
+        | _under("spec", "disableEnvoyListenerLog inboundClusterStatName outboundClusterStatName")
     ),
 }
 """The fields of the mesh's kinds that count. A mesh kind that is not here counts not at all."""
 
 NEVER_ACTED_ON: dict[type[Resource], dict[str, str]] = {
+    networking.VirtualService: {
+        **_because("neither Istio nor Envoy has it: use fixedDelay", "spec.http", "fault.delay.exponentialDelay"),
+        **_because("Envoy cannot make HTTP/2 errors: use httpStatus", "spec.http", "fault.abort.http2Error"),
+        **_because(
+            "Istio has never acted on it: say in an AuthorizationPolicy who may call", "spec.tcp", "match.sourceSubnet"
+        ),
+    },
     networking.Gateway: {
         **_because("Istio has dropped it: VirtualServices say where requests go", "spec.servers", "port.targetPort"),
         **_because(

@@ -67,7 +67,7 @@ def default_text() -> str:
 
 def loggers(mesh: Mesh, *, only_unrouted: bool = False) -> list[AccessLog]:
     """The file logger that the mesh asks for, if any. `only_unrouted`: log only what found no route (listener level)."""
-    if not mesh.access_log_file:
+    if not mesh.access_log_file or (only_unrouted and not mesh.listener_logs):
         return []
     config = FileAccessLog(path=mesh.access_log_file, log_format=_format(mesh))
     condition = None

@@ -149,7 +149,9 @@ def cluster(site: Site, mesh: Mesh) -> Cluster:
     policy, protocol = site.policy, site.port.protocol
     message = Cluster(
         name=site.name,
-        alt_stat_name=names.stat_name(site.name),
+        alt_stat_name=names.stat_name(
+            names.outbound_in_statistics(mesh.outbound_stat_name, site.service, site.port, site.subset)
+        ),
         connect_timeout=duration(policy.pool.connect_timeout or mesh.connect_timeout),
         circuit_breakers=pools.circuit_breakers(policy.pool),
         upstream_connection_options=pools.connection_options(policy.pool.keepalive or mesh.tcp_keepalive),
@@ -215,7 +217,7 @@ def _secure(message: Cluster, site: Site, mesh: Mesh) -> None:
     settings = site.policy.tls
     if site.secured(mesh):
         sni = settings.sni or names.server_name(site.port.number, site.service.host, site.subset)
-        context = tls.mesh_context(_peers(site, mesh), alpn(site, mesh), mesh.min_tls_version)
+        context = tls.mesh_context(_peers(site, mesh), alpn(site, mesh), mesh.mutual_tls)
         message.transport_socket.CopyFrom(_framed(tls.upstream(context, sni), site.policy))
         if settings.mode is TlsMode.AUTO:
             message.transport_socket_matches.append(
@@ -230,7 +232,12 @@ def _secure(message: Cluster, site: Site, mesh: Mesh) -> None:
         offered = ("h2",) if pools.carries_http2(site.port.protocol, site.policy.pool, mesh) else ()
         fallback = "" if http or site.service.host.startswith("*") else site.service.host
         message.transport_socket.CopyFrom(
-            _framed(tls.origination(settings, offered, mesh.system_roots, fallback), site.policy)
+            _framed(
+                tls.origination(
+                    settings, offered, mesh.system_roots if mesh.verify_servers else "", fallback, mesh.tls_defaults
+                ),
+                site.policy,
+            )
         )
     elif site.policy.proxy_protocol:
         message.transport_socket.CopyFrom(_framed(tls.plaintext(), site.policy))

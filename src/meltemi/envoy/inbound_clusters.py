@@ -34,7 +34,7 @@ def cluster(port: InboundPort, mesh: Mesh) -> Cluster:
     name = names.inbound_cluster(port.port)
     message = Cluster(
         name=name,
-        alt_stat_name=names.stat_name(name),
+        alt_stat_name=names.stat_name(names.inbound_in_statistics(mesh.inbound_stat_name, port)),
         connect_timeout=duration(port.pool.connect_timeout or mesh.connect_timeout),
         circuit_breakers=pools.circuit_breakers(port.pool),
         upstream_connection_options=pools.connection_options(port.pool.keepalive or mesh.tcp_keepalive),

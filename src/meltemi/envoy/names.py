@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ipaddress
 
-from meltemi.model.services import Service
+from meltemi.model.proxies import InboundPort
+from meltemi.model.services import Service, ServicePort
 
 PASSTHROUGH = "PassthroughCluster"
 BLACK_HOLE = "BlackHoleCluster"
@@ -48,6 +49,39 @@ def server_name(port: int, host: str, subset: str = "") -> str:
 def stat_name(cluster: str) -> str:
     """A cluster's name in statistics: the semicolon tells the tag extractor where it ends (a host is full of dots)."""
     return f"{cluster};"
+
+
+def outbound_in_statistics(pattern: str, service: Service, port: ServicePort, subset: str) -> str:
+    """A cluster's name in statistics as MeshConfig `outboundClusterStatName` has it; its own name without a pattern."""
+    if not pattern:
+        return outbound_cluster(port.number, service.host, subset)
+    known = f"{service.name}.{service.namespace}"
+    return _filled_in(pattern, known, service.host, service.name, port.number, port.name, subset, port.number)
+
+
+def inbound_in_statistics(pattern: str, port: InboundPort) -> str:
+    """A cluster's name in statistics as MeshConfig `inboundClusterStatName` has it; its own name without a pattern."""
+    if not pattern or not port.host:
+        return inbound_cluster(port.port)
+    known = f"{port.service_name}.{port.service_namespace}"
+    return _filled_in(pattern, known, port.host, port.service_name, port.service_port, "", "", port.port)
+
+
+def _filled_in(
+    pattern: str, known: str, host: str, name: str, number: int, port_name: str, subset: str, target: int
+) -> str:
+    values = {
+        "%SERVICE%": known,
+        "%SERVICE_FQDN%": host,
+        "%SERVICE_NAME%": name,
+        "%SERVICE_PORT%": str(number),
+        "%SERVICE_PORT_NAME%": port_name,
+        "%SUBSET_NAME%": subset,
+        "%TARGET_PORT%": str(target),
+    }
+    for placeholder, value in values.items():
+        pattern = pattern.replace(placeholder, value)
+    return pattern
 
 
 def listener(bind: str, port: int) -> str:

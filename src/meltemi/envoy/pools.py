@@ -175,7 +175,10 @@ def http_options(
             UpstreamHttpProtocolOptions(
                 auto_sni=not policy.tls.sni,
                 auto_san_validation=not (
-                    policy.tls.sni or policy.tls.subject_alt_names or policy.tls.insecure_skip_verify
+                    policy.tls.sni
+                    or policy.tls.subject_alt_names
+                    or policy.tls.insecure_skip_verify
+                    or not (mesh.verify_servers or policy.tls.ca_certificates or policy.tls.credential_name)
                 ),
             )
         )

@@ -53,7 +53,7 @@ def server(settings: ServerTls, mesh: Mesh, *, http: bool) -> TransportSocket:
     """TLS of a gateway's server that opens it."""
     if settings.mode is ServerTlsMode.ISTIO_MUTUAL:
         return mutual(mesh)
-    common = CommonTlsContext(tls_params=_parameters(settings), alpn_protocols=ALPN if http else ())
+    common = CommonTlsContext(tls_params=_parameters(settings, mesh), alpn_protocols=ALPN if http else ())
     if settings.credentials:
         common.tls_certificate_sds_secret_configs.extend(map(tls.control_plane_secret, settings.credentials))
     else:
@@ -91,8 +91,8 @@ def _names(wanted: Iterable[str]) -> list[SubjectAltNameMatcher]:
     ]
 
 
-def _parameters(settings: ServerTls) -> TlsParameters:
-    message = tls.parameters()
+def _parameters(settings: ServerTls, mesh: Mesh) -> TlsParameters:
+    message = tls.parameters(mesh.tls_defaults)
     if settings.min_version in _VERSIONS:
         message.tls_minimum_protocol_version = _VERSIONS[settings.min_version]
     if settings.max_version in _VERSIONS:

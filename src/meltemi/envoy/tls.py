@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from meltemi.envoy import names
 from meltemi.envoy.values import ads, transport_socket, uint32
+from meltemi.model.mesh import TlsLimits
 from meltemi.model.traffic import ClientTls, TlsMode
 from meltemi.protos.envoy.config.core.v3.base_pb2 import DataSource, TransportSocket
 from meltemi.protos.envoy.config.core.v3.config_source_pb2 import ApiConfigSource, ApiVersion, ConfigSource
@@ -47,17 +48,18 @@ _CIPHERS = (
     "AES256-GCM-SHA384",
     "AES128-GCM-SHA256",
 )
+USUAL = TlsLimits()
 _VERSIONS = {"TLSV1_2": TlsParameters.TLSv1_2, "TLSV1_3": TlsParameters.TLSv1_3}
 _SESSIONS = 4  # TLS 1.3 tickets are used once each; a few let as many new connections at once skip the full handshake
 
 
-def parameters(min_version: str = "") -> TlsParameters:
-    """TLS 1.2 (or the mesh's `minProtocolVersion`) to 1.3, the post-quantum key exchange first, Istio's ciphers."""
+def parameters(limits: TlsLimits = USUAL) -> TlsParameters:
+    """TLS 1.2 to 1.3, the post-quantum key exchange first, Istio's ciphers, unless the mesh says otherwise."""
     return TlsParameters(
-        tls_minimum_protocol_version=_VERSIONS.get(min_version, TlsParameters.TLSv1_2),
+        tls_minimum_protocol_version=_VERSIONS.get(limits.min_version, TlsParameters.TLSv1_2),
         tls_maximum_protocol_version=TlsParameters.TLSv1_3,
-        cipher_suites=_CIPHERS,
-        ecdh_curves=_CURVES,
+        cipher_suites=limits.cipher_suites or _CIPHERS,
+        ecdh_curves=limits.curves or _CURVES,
     )
 
 
@@ -100,10 +102,12 @@ def uri_prefixes(values: Iterable[str]) -> list[SubjectAltNameMatcher]:
     ]
 
 
-def mesh_context(sans: Sequence[SubjectAltNameMatcher], alpn: Iterable[str], min_version: str = "") -> CommonTlsContext:
+def mesh_context(
+    sans: Sequence[SubjectAltNameMatcher], alpn: Iterable[str], limits: TlsLimits = USUAL
+) -> CommonTlsContext:
     """The workload's own certificate, and the mesh's roots for the peer. Serves clients and servers alike."""
     return CommonTlsContext(
-        tls_params=parameters(min_version),
+        tls_params=parameters(limits),
         alpn_protocols=alpn,
         tls_certificate_sds_secret_configs=[agent_secret(names.DEFAULT_CERTIFICATE)],
         combined_validation_context=CommonTlsContext.CombinedCertificateValidationContext(
@@ -124,13 +128,16 @@ def plaintext() -> TransportSocket:
     return transport_socket(RAW_BUFFER, RawBuffer())
 
 
-def origination(settings: ClientTls, alpn: Iterable[str], roots: str, sni: str = "") -> TransportSocket:
+def origination(
+    settings: ClientTls, alpn: Iterable[str], roots: str, sni: str = "", limits: TlsLimits = USUAL
+) -> TransportSocket:
     """TLS as a DestinationRule asks for it (SIMPLE, MUTUAL), with the system's `roots` (a file) where it names none.
 
+    Without `roots`, a server is not checked where the rule names no authority.
     `sni` is what is asked for where the rule says nothing; empty for HTTP, where the request's host decides.
     Envoy's own `system_root_certs` will not do: with it TLS connections are not checked at all (tried on 1.40).
     """
-    common = CommonTlsContext(tls_params=parameters(), alpn_protocols=alpn)
+    common = CommonTlsContext(tls_params=parameters(limits), alpn_protocols=alpn)
     if settings.mode is TlsMode.MUTUAL:
         if settings.credential_name:
             common.tls_certificate_sds_secret_configs.append(control_plane_secret(settings.credential_name))
@@ -167,5 +174,7 @@ def _check_server(settings: ClientTls, common: CommonTlsContext, roots: str) -> 
         )
         return
     named = settings.ca_certificates
+    if not named and not roots:
+        return
     check.trusted_ca.filename = roots if named in ("", "system") else named
     common.validation_context.CopyFrom(check)

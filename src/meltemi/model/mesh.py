@@ -12,10 +12,19 @@ from meltemi.model.routes import RetryPolicy
 from meltemi.model.traffic import KeepAlive
 
 
+class TlsLimits(msgspec.Struct, frozen=True):
+    """What TLS may use. Empty: the usual. The suites are for TLS 1.2 alone; those of 1.3 are not to be chosen."""
+
+    min_version: str = ""
+    cipher_suites: tuple[str, ...] = ()
+    curves: tuple[str, ...] = ()
+
+
 class Mesh(msgspec.Struct, frozen=True, kw_only=True):
     """Mesh-wide settings, with Istio's defaults. Durations and sizes as in MeshConfig.
 
-    `system_roots` is the file with the roots that the system trusts, where proxies run.
+    `system_roots` is the file with the roots that the system trusts, where proxies run. `mutual_tls` limits the mesh's own
+    TLS and `tls_defaults` all other. Names of clusters in statistics are patterns with Istio's `%SERVICE%` and the like.
     """
 
     trust_domain: str = "cluster.local"
@@ -39,7 +48,12 @@ class Mesh(msgspec.Struct, frozen=True, kw_only=True):
     access_log_file: str = ""
     access_log_format: str = ""
     access_log_json: bool = False
-    min_tls_version: str = ""
+    mutual_tls: TlsLimits = TlsLimits()
+    tls_defaults: TlsLimits = TlsLimits()
+    verify_servers: bool = True
+    listener_logs: bool = True
+    inbound_stat_name: str = ""
+    outbound_stat_name: str = ""
     system_roots: str = "/etc/ssl/certs/ca-certificates.crt"
     path_normalization: str = "BASE"
     outbound_listener_port: int = 15001

@@ -6,14 +6,16 @@ import json
 from collections.abc import Iterator
 
 import msgspec
+from msgspec.structs import replace
 
 from meltemi.api.mesh import MeshConfig, MeshConfigSpec
+from meltemi.api.mesh.config import MeshTlsConfig
 from meltemi.base.durations import Timeout
 from meltemi.base.ordering import seniority
 from meltemi.base.problems import Problem
 from meltemi.flow import View
 from meltemi.model.clients import Visibility
-from meltemi.model.mesh import Mesh
+from meltemi.model.mesh import Mesh, TlsLimits
 from meltemi.resolve import problems
 from meltemi.resolve.actions import retry_policy
 from meltemi.resolve.traffic_policies import duration, keepalive
@@ -89,7 +91,12 @@ def settings(spec: MeshConfigSpec) -> Mesh:
         "access_log_file": spec.access_log_file or None,
         "access_log_format": (not _log_format_fault(spec) and spec.access_log_format) or None,
         "access_log_json": spec.access_log_encoding == "JSON",
-        "min_tls_version": _tls_version(spec),
+        "mutual_tls": _limits(spec.mesh_mtls),
+        "tls_defaults": replace(_limits(spec.tls_defaults), min_version=""),
+        "verify_servers": spec.verify_certificate_at_client,
+        "listener_logs": not spec.disable_envoy_listener_log,
+        "inbound_stat_name": spec.inbound_cluster_stat_name or None,
+        "outbound_stat_name": spec.outbound_cluster_stat_name or None,
         "path_normalization": _normalization(spec),
         "outbound_listener_port": spec.proxy_listen_port or None,
         "inbound_listener_port": spec.proxy_inbound_listen_port or None,
@@ -109,9 +116,11 @@ def _visibility(export_to: tuple[str, ...]) -> Visibility | None:
     return Visibility() if "*" in export_to else Visibility(frozenset(export_to) - {"~"})
 
 
-def _tls_version(spec: MeshConfigSpec) -> str | None:
-    version = spec.mesh_mtls.min_protocol_version if spec.mesh_mtls else "TLS_AUTO"
-    return None if version == "TLS_AUTO" else version
+def _limits(config: MeshTlsConfig | None) -> TlsLimits:
+    if config is None:
+        return TlsLimits()
+    version = "" if config.min_protocol_version == "TLS_AUTO" else config.min_protocol_version
+    return TlsLimits(version, config.cipher_suites, config.ecdh_curves)
 
 
 def _normalization(spec: MeshConfigSpec) -> str | None:

@@ -9,7 +9,7 @@ import pytest
 from meltemi.base.durations import Timeout
 from meltemi.base.labels import LabelSet
 from meltemi.model.clients import ANYONE, Locality
-from meltemi.model.mesh import Mesh
+from meltemi.model.mesh import Mesh, TlsLimits
 from meltemi.model.routes import (
     Abort,
     Cors,
@@ -236,7 +236,7 @@ def rich_scene(mesh: Mesh) -> Scene:
             protocol_detection_timeout=Timeout.of(MINUTE),
             tcp_keepalive=KeepAlive(time=MINUTE),
             upgrade_to_http2=True,
-            min_tls_version="TLSV1_3",
+            mutual_tls=TlsLimits("TLSV1_3"),
             auto_mtls=False,
         ),
     ],

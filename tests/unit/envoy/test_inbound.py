@@ -13,7 +13,7 @@ from meltemi.envoy import inbound
 from meltemi.envoy.resource import CLUSTER, LISTENER, ROUTES, Offer, Resource
 from meltemi.flow import View
 from meltemi.model.clients import ProxyKind
-from meltemi.model.mesh import Mesh
+from meltemi.model.mesh import Mesh, TlsLimits
 from meltemi.model.proxies import Inbound, InboundPort
 from meltemi.model.proxies import View as ProxyView
 from meltemi.model.routes import HttpMatch, MatchKind, Respond, Route, TextMatch
@@ -204,7 +204,7 @@ def test_a_port_with_a_mode_of_its_own_and_no_service_has_passthrough_chains_of_
 
 
 def test_mutual_tls_asks_for_a_certificate_of_the_mesh() -> None:
-    mesh = Mesh(trust_domain="td", trust_domain_aliases=("old",), min_tls_version="TLSV1_3")
+    mesh = Mesh(trust_domain="td", trust_domain_aliases=("old",), mutual_tls=TlsLimits("TLSV1_3"))
     message = listener(serving(port(8080, Protocol.HTTP, STRICT)), mesh)
     context = to_dict(unpack(chains(message, 8080)[0].transport_socket.typed_config))
     common = context["common_tls_context"]

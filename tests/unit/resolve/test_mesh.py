@@ -7,7 +7,7 @@ from typing import Any
 
 from meltemi.base.durations import Timeout
 from meltemi.model.clients import Visibility
-from meltemi.model.mesh import Mesh
+from meltemi.model.mesh import Mesh, TlsLimits
 
 CONFIG = """
 apiVersion: meltemi.dev/v1alpha1
@@ -50,7 +50,7 @@ def test_a_mesh_config_says_what_differs(resolved: Any) -> None:
     assert mesh.tcp_keepalive is not None
     assert mesh.tcp_keepalive.time == timedelta(seconds=60)
     assert (mesh.access_log_file, mesh.access_log_json) == ("/dev/stdout", True)
-    assert (mesh.min_tls_version, mesh.path_normalization) == ("TLSV1_3", "MERGE_SLASHES")
+    assert (mesh.mutual_tls.min_version, mesh.path_normalization) == ("TLSV1_3", "MERGE_SLASHES")
     assert (mesh.outbound_listener_port, mesh.inbound_listener_port) == (16001, 15006)
 
 
@@ -78,3 +78,17 @@ def test_a_format_of_json_access_logs_that_is_no_json_is_told_and_not_used(resol
     """)
     assert settings(resolved).access_log_format == ""
     assert resolved.problems()["Invalid"].path == "spec.accessLogFormat"
+
+
+def test_limits_of_tls_are_the_meshs_own_or_those_of_all_other_tls(resolved: Any) -> None:
+    resolved.apply("""
+apiVersion: meltemi.dev/v1alpha1
+kind: MeshConfig
+metadata: {name: mesh}
+spec:
+  meshMTLS: {minProtocolVersion: TLSV1_3, ecdhCurves: [P-256]}
+  tlsDefaults: {minProtocolVersion: TLSV1_3, cipherSuites: [AES128-GCM-SHA256]}
+""")
+    mesh = resolved.only("mesh")
+    assert mesh.mutual_tls == TlsLimits("TLSV1_3", (), ("P-256",))
+    assert mesh.tls_defaults == TlsLimits("", ("AES128-GCM-SHA256",))  # Istio heeds no minimum there
