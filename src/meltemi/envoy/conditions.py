@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from meltemi.envoy.matches import literal
+from meltemi.envoy.matches import JWT, PAYLOAD, literal
 from meltemi.envoy.values import cidr, extension
 from meltemi.model.security import Attribute, Condition, ValueMatch
 from meltemi.protos.envoy.config.core.v3.address_pb2 import CidrRange
@@ -20,9 +20,6 @@ from meltemi.protos.envoy.type.matcher.v3.path_pb2 import PathMatcher
 from meltemi.protos.envoy.type.matcher.v3.regex_pb2 import RegexMatcher
 from meltemi.protos.envoy.type.matcher.v3.string_pb2 import StringMatcher
 from meltemi.protos.envoy.type.matcher.v3.value_pb2 import ListMatcher, OrMatcher, ValueMatcher
-
-JWT = "envoy.filters.http.jwt_authn"
-PAYLOAD = "payload"  # the key under which the JWT filter puts the claims
 
 _SCHEME = "spiffe://"
 _SEGMENT = "[^/]+"

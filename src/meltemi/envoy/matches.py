@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 
-from meltemi.model.routes import HttpMatch, MatchKind, NamedMatch, TextMatch
+from meltemi.model.routes import ClaimMatch, HttpMatch, MatchKind, NamedMatch, TextMatch
 from meltemi.protos.envoy.config.route.v3.route_components_pb2 import (
     HeaderMatcher,
     QueryParameterMatcher,
     RouteMatch,
 )
+from meltemi.protos.envoy.type.matcher.v3.metadata_pb2 import MetadataMatcher
 from meltemi.protos.envoy.type.matcher.v3.regex_pb2 import RegexMatcher
 from meltemi.protos.envoy.type.matcher.v3.string_pb2 import StringMatcher
+from meltemi.protos.envoy.type.matcher.v3.value_pb2 import ListMatcher, OrMatcher, ValueMatcher
+
+JWT = "envoy.filters.http.jwt_authn"
+PAYLOAD = "payload"  # the key under which the JWT filter puts the claims
 
 
 def text(match: TextMatch) -> StringMatcher:
@@ -51,11 +56,26 @@ def query_parameter(match: NamedMatch) -> QueryParameterMatcher:
     return QueryParameterMatcher(name=match.name, string_match=text(match.match))
 
 
+def claim(match: ClaimMatch) -> MetadataMatcher:
+    """A comparison of a claim, or of one element of it where it is a list, as the JWT filter has put it down."""
+    keys = (PAYLOAD, *match.path)
+    if match.match.kind is MatchKind.PRESENT:
+        wanted = ValueMatcher(present_match=True)
+    else:
+        one = ValueMatcher(string_match=text(match.match))
+        wanted = ValueMatcher(
+            or_match=OrMatcher(value_matchers=[one, ValueMatcher(list_match=ListMatcher(one_of=one))])
+        )
+    path = [MetadataMatcher.PathSegment(key=key) for key in keys]
+    return MetadataMatcher(filter=JWT, path=path, value=wanted, invert=match.invert)
+
+
 def request(match: HttpMatch) -> RouteMatch:
     """A whole match: path, headers, query parameters, gRPC."""
     message = RouteMatch(
         headers=[header(each) for each in match.headers],
         query_parameters=[query_parameter(each) for each in match.query],
+        dynamic_metadata=[claim(each) for each in match.claims],
     )
     if match.grpc:
         message.grpc.SetInParent()

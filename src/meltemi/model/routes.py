@@ -42,16 +42,29 @@ class NamedMatch(msgspec.Struct, frozen=True, order=True):
     invert: bool = False
 
 
+class ClaimMatch(msgspec.Struct, frozen=True, order=True):
+    """A comparison of a claim of the request's verified token, or of one of its elements where the claim is a list.
+
+    `path` leads to it through nested objects. A request without a verified token has no claims. `invert`: it must not
+    match, which a missing claim does not.
+    """
+
+    path: tuple[str, ...]
+    match: TextMatch
+    invert: bool = False
+
+
 class HttpMatch(msgspec.Struct, frozen=True):
     """What a request must look like. All that is said must hold; an empty match fits every request.
 
-    `headers` may name the pseudo headers `:method`, `:authority` and `:scheme`.
+    `headers` may name the pseudo headers `:method`, `:authority` and `:scheme`. `claims` are seen by gateways only.
     """
 
     path: TextMatch | None = None
     headers: tuple[NamedMatch, ...] = ()
     query: tuple[NamedMatch, ...] = ()
     grpc: bool = False
+    claims: tuple[ClaimMatch, ...] = ()
 
 
 class HeaderChange(msgspec.Struct, frozen=True):

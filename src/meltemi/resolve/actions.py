@@ -141,9 +141,15 @@ def _redirect(redirect: api.HttpRedirect, port: int) -> Redirect:
         authority=redirect.authority,
         scheme=redirect.scheme,
         port=number,
-        path=PathRewrite(full=redirect.uri) if redirect.uri else None,
+        path=_redirect_path(redirect),
         status=redirect.redirect_code or 301,
     )
+
+
+def _redirect_path(redirect: api.HttpRedirect) -> PathRewrite | None:
+    if redirect.uri:
+        return PathRewrite(full=redirect.uri)
+    return PathRewrite(prefix=redirect.prefix_rewrite) if redirect.prefix_rewrite else None
 
 
 def _respond(response: api.HttpDirectResponse) -> Respond:

@@ -54,8 +54,8 @@ def routes(
             if final is not None:
                 yield _unreachable(rule, path, final)
                 continue
-            if (wrong := matches.claims(match)) != []:
-                yield _claims(rule, path, wrong)
+            if place.gateway == MESH and (named := matches.claims(match)):
+                yield _claims(rule, path, named)
                 continue
             route = yield from _route(rule, Source(rule.owner.ref, path), name, match, clients, place.port, lookup)
             found.append(route)
@@ -128,6 +128,6 @@ def _claims(rule: Rule, path: str, names: list[str]) -> Problem:
         rule.owner,
         path,
         "NotSupported",
-        f"matches on JWT claims ({', '.join(names)}) are not supported, so that nothing is routed by this match",
-        "match on a header, or leave the decision to an AuthorizationPolicy",
+        f"sidecars do not match on JWT claims ({', '.join(names)}), so that they route nothing by this match",
+        "name the gateways that it is for, or leave the decision to an AuthorizationPolicy",
     )

@@ -518,6 +518,23 @@ def test_a_match_for_a_gateway_that_is_not_bound_has_no_effect() -> None:
     assert (problem.path, problem.severity) == ("spec.http[0].match[0].gateways[0]", Severity.WARNING)
 
 
+CLAIM = "http: [{match: [{headers: {'%s': {exact: a}}}], route: [{destination: {host: b}}]}]"
+
+
+def test_claims_of_a_token_are_matched_at_gateways() -> None:
+    role = CLAIM % "@request.auth.claims.role"
+    assert told("VirtualService", f"hosts: [a.example]\ngateways: [front, mesh]\n{role}") == []
+    ((path, message),) = told("VirtualService", f"hosts: [a.example]\n{role}")
+    assert path == "spec.http[0].match[0].headers[@request.auth.claims.role]"
+    assert "only gateways" in message
+
+
+@pytest.mark.parametrize("name", ["@request.auth.claims", "@request.auth.claims[a]b", "@request.auth.claims.a..b"])
+def test_a_match_on_claims_names_one(name: str) -> None:
+    ((_, message),) = told("VirtualService", f"hosts: [a.example]\ngateways: [front]\n{CLAIM % name}")
+    assert "names no claim" in message
+
+
 def test_a_deny_policy_without_rules_is_a_warning() -> None:
     (problem,) = problems("AuthorizationPolicy", "action: DENY")
     assert problem.severity is Severity.WARNING

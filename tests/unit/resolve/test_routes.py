@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from meltemi.api.networking.virtual_service import HttpMatchRequest, StringMatch
 from meltemi.base.durations import Timeout
 from meltemi.base.labels import LabelSet
 from meltemi.model.clients import ANYONE, Clients
 from meltemi.model.routes import (
     Abort,
+    ClaimMatch,
     Delay,
     HeaderChange,
     HttpMatch,
@@ -24,6 +26,7 @@ from meltemi.model.routes import (
     Target,
     TextMatch,
 )
+from meltemi.resolve.matches import claim_path, http_match
 
 REVIEWS = "reviews.shop.svc.cluster.local"
 RATINGS = "ratings.shop.svc.cluster.local"
@@ -278,6 +281,11 @@ def test_a_redirect(shop: Any) -> None:
     assert only(shop).action == Redirect("b", "https", None, PathRewrite(full="/new"), 302)
 
 
+def test_a_redirect_may_replace_the_matched_prefix(shop: Any) -> None:
+    shop.apply(virtual("[{match: [{uri: {prefix: /old}}], redirect: {prefixRewrite: /new}}]"))
+    assert only(shop).action.path == PathRewrite(prefix="/new")
+
+
 @pytest.mark.parametrize(
     ("said", "port"),
     [
@@ -364,6 +372,31 @@ def test_claims_of_a_token_cannot_be_matched_and_route_nothing(shop: Any) -> Non
     )
     assert targets(only(shop)) == [(REVIEWS, 9080, "", 1)]
     assert shop.problems()["NotSupported"].path == "spec.http[0].match[0]"
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("@request.auth.claims.group.role", ("group", "role")),
+        ("@request.auth.claims[example.org/group][role]", ("example.org/group", "role")),
+        ("@request.auth.claims", ()),
+        ("@request.auth.claims[a]b", ()),
+        ("@request.auth.claims.a..b", ()),
+        ("x-claims", ()),
+    ],
+)
+def test_the_path_of_a_claim(name: str, path: tuple[str, ...]) -> None:
+    assert claim_path(name) == path
+
+
+def test_claims_are_no_headers() -> None:
+    wanted = {"@request.auth.claims.role": StringMatch(exact="a"), "x": StringMatch(exact="b")}
+    match = http_match(HttpMatchRequest(headers=wanted, without_headers={"@request.auth.claims.old": StringMatch()}))
+    assert [header.name for header in match.headers] == ["x"]
+    assert match.claims == (
+        ClaimMatch(("role",), TextMatch(MatchKind.EXACT, "a")),
+        ClaimMatch(("old",), TextMatch(MatchKind.PRESENT), invert=True),
+    )
 
 
 def test_rules_may_be_delegated(shop: Any) -> None:

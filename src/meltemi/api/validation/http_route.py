@@ -47,6 +47,10 @@ RETRY_CONDITIONS = frozenset(
 )
 """Envoy's `x-envoy-retry-on` and `x-envoy-retry-grpc-on`. Status codes may stand beside them."""
 
+CLAIMS = "@request.auth.claims"
+"""What the names of matches on JWT claims begin with."""
+
+_CLAIM = re.compile(rf"{CLAIMS}((\.[^.\[\]]+)+|(\[[^\[\]]+\])+)")
 _STATUS = re.compile(r"[1-5]\d\d")
 
 
@@ -130,7 +134,9 @@ def _match(path: str, match: HttpMatchRequest) -> Faults:
     ):
         for key, value in entries.items():
             where = paths.key(f"{path}.{name}", key)
-            if name != "queryParams" and not key.startswith("@request.auth.claims"):
+            if name != "queryParams" and key.startswith(CLAIMS):
+                yield from _claim(where, key)
+            elif name != "queryParams":
                 yield from terms.header_name(where, key)
             elif not key:
                 yield Fault(where, "the parameter's name is empty", "write a name")
@@ -138,6 +144,17 @@ def _match(path: str, match: HttpMatchRequest) -> Faults:
     yield from terms.labels(f"{path}.sourceLabels", match.source_labels)
     if match.source_namespace:
         yield from terms.dns_label(f"{path}.sourceNamespace", match.source_namespace, "a namespace")
+
+
+def claims(match: HttpMatchRequest) -> list[tuple[str, str]]:
+    """The matches on JWT claims among those on headers: the field, and the key in it."""
+    fields = (("headers", match.headers), ("withoutHeaders", match.without_headers))
+    return [(name, key) for name, entries in fields for key in entries if key.startswith(CLAIMS)]
+
+
+def _claim(path: str, name: str) -> Faults:
+    if not _CLAIM.fullmatch(name):
+        yield Fault(path, f"{name!r} names no claim", f"write {CLAIMS}.group or {CLAIMS}[group][name]", "InvalidValue")
 
 
 def string_match(path: str, match: StringMatch) -> Faults:

@@ -15,7 +15,7 @@ from meltemi.api.networking.virtual_service import (
     VirtualServiceSpec,
 )
 from meltemi.api.validation import terms
-from meltemi.api.validation.http_route import destination, http_route, weights
+from meltemi.api.validation.http_route import claims, destination, http_route, weights
 from meltemi.base.hosts import matches
 
 MESH = "mesh"
@@ -36,11 +36,21 @@ def virtual_service(resource: VirtualService) -> Faults:
     for index, http in enumerate(spec.http):
         yield from http_route(paths.item("spec.http", index), http, delegate=delegate)
         yield from _gateways_of(paths.item("spec.http", index), spec, http)
+        if not delegate and not any(gateway != MESH for gateway in spec.gateways):
+            yield from _no_claims(paths.item("spec.http", index), http)
     yield from _shadowed(spec)
     for index, tls in enumerate(spec.tls):
         yield from _tls_route(paths.item("spec.tls", index), tls, spec)
     for index, tcp in enumerate(spec.tcp):
         yield from _tcp_route(paths.item("spec.tcp", index), tcp)
+
+
+def _no_claims(path: str, http: HttpRoute) -> Faults:
+    """Sidecars choose routes before they look at tokens."""
+    for index, match in enumerate(http.match):
+        for field, key in claims(match):
+            where = paths.key(f"{paths.item(f'{path}.match', index)}.{field}", key)
+            yield Fault(where, "only gateways match on claims of a JWT", "add the gateways that the rule is for")
 
 
 def gateway_name(path: str, value: str) -> Faults:
