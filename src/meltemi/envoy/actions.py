@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from meltemi.envoy import headers, matches, names
+from meltemi.envoy import headers, matches, names, sessions
 from meltemi.envoy.values import duration, runtime_fraction, timeout, uint32
 from meltemi.model.routes import (
     Forward,
@@ -22,6 +22,7 @@ from meltemi.model.routes import (
     TextMatch,
     WeightedTarget,
 )
+from meltemi.model.services import Session
 from meltemi.protos import any_of
 from meltemi.protos.envoy.config.core.v3.base_pb2 import DataSource
 from meltemi.protos.envoy.config.route.v3.route_components_pb2 import (
@@ -79,15 +80,24 @@ def forward(action: Forward, path: TextMatch | None, request: HeaderChange, defa
 
 def _set_targets(message: RouteAction, targets: Iterable[WeightedTarget]) -> None:
     """One cluster, or several by weight. A share of nothing is left out; a lone target gets all."""
-    found = tuple(targets)
-    if len(found) > 1:
-        found = tuple(target for target in found if target.weight > 0)
+    found = _wanted(targets)
     if not found:
         message.cluster = names.UNKNOWN_SERVICE
     elif len(found) == 1 and not _changes(found[0]):
         message.cluster = cluster_of(found[0].target)
     else:
         message.weighted_clusters.CopyFrom(WeightedCluster(clusters=[_share(target) for target in found]))
+
+
+def session(action: Forward) -> Session | None:
+    """The sessions of a route as a whole: those of its lone target. Several targets have theirs each."""
+    found = _wanted(action.targets)
+    return found[0].session if len(found) == 1 and not _changes(found[0]) else None
+
+
+def _wanted(targets: Iterable[WeightedTarget]) -> tuple[WeightedTarget, ...]:
+    found = tuple(targets)
+    return found if len(found) == 1 else tuple(target for target in found if target.weight > 0)
 
 
 def _changes(target: WeightedTarget) -> bool:
@@ -105,6 +115,8 @@ def _share(target: WeightedTarget) -> WeightedCluster.ClusterWeight:
     )
     if authority := headers.authority(target.request_headers):
         message.host_rewrite_literal = authority
+    if target.session is not None:
+        message.typed_per_filter_config[sessions.NAME].CopyFrom(any_of(sessions.per_route(target.session)))
     return message
 
 

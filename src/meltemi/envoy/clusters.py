@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from meltemi.base.problems import Problem
-from meltemi.envoy import balancing, metadata, names, pools, tls
+from meltemi.envoy import balancing, metadata, names, pools, sessions, tls
 from meltemi.envoy.endpoints import assignment, find_subset, labelled, subset_names
 from meltemi.envoy.resource import CLUSTER, Offer, Resource, Seen, Variant, finish
 from meltemi.envoy.values import ads, duration, extension, percent, transport_socket
@@ -160,6 +160,8 @@ def cluster(site: Site, mesh: Mesh) -> Cluster:
     message.common_lb_config.healthy_panic_threshold.CopyFrom(percent(pools.panic_threshold(policy.outlier)))
     if policy.outlier is not None:
         message.outlier_detection.CopyFrom(pools.outlier_detection(policy.outlier))
+    if site.service.session is not None:
+        sessions.keep_draining(message)
     _discover(message, site, mesh)
     _secure(message, site, mesh)
     if not protocol.is_tcp:

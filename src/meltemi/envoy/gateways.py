@@ -242,7 +242,7 @@ def _chain(server: GatewayServer, hosts: Iterable[str], filters: list[Filter], m
 
 def _requests(server: GatewayServer, edge: Edge) -> Filter:
     """The connection manager of a server. It stands at the edge: the client's address is that of the connection."""
-    filters = http.common_filters(grpc_web=server.protocol is Protocol.GRPC_WEB)
+    filters = http.outgoing_filters(grpc_web=server.protocol is Protocol.GRPC_WEB)
     filters[authorization.HTTP] = authorization.http_filters()
     filters[peer.REMOVAL] = peer.ignored()
     prefix = f"outbound_{names.listener(server.bind or names.WILDCARD, server.port)};"

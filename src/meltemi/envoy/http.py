@@ -1,6 +1,6 @@
 """The HTTP connection manager, and the order of the filters in it: one place for sidecars and gateways alike.
 
-A filter that only some routes need (faults, CORS) stands in every chain but is disabled there, and a route's own
+A filter that only some routes need (faults, CORS, sessions) stands in every chain but is disabled there, and a route's own
 configuration enables it: virtual hosts come and go by themselves, and no listener changes for them.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from google.protobuf.message import Message
 
-from meltemi.envoy import access_logs, cors, faults, metrics
+from meltemi.envoy import access_logs, cors, faults, metrics, sessions
 from meltemi.envoy.values import ads, boolean
 from meltemi.model.mesh import Mesh
 from meltemi.protos import any_of
@@ -22,6 +22,7 @@ from meltemi.protos.envoy.extensions.filters.http.cors.v3.cors_pb2 import Cors
 from meltemi.protos.envoy.extensions.filters.http.fault.v3.fault_pb2 import HTTPFault
 from meltemi.protos.envoy.extensions.filters.http.grpc_web.v3.grpc_web_pb2 import GrpcWeb
 from meltemi.protos.envoy.extensions.filters.http.router.v3.router_pb2 import Router
+from meltemi.protos.envoy.extensions.filters.http.stateful_session.v3.stateful_session_pb2 import StatefulSession
 from meltemi.protos.envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
     HttpConnectionManager,
     HttpFilter,
@@ -46,6 +47,7 @@ ORDER = (
     GRPC_WEB,  # makes gRPC of gRPC-Web, for all below
     faults.NAME,  # after authorization: a fault is no way around it
     cors.NAME,
+    sessions.NAME,  # last, since it only says where the router is to go
     ROUTER,  # ends the chain
 )
 
@@ -76,6 +78,13 @@ def common_filters(*, grpc_web: bool = False) -> dict[str, HttpFilter | Iterable
     }
     if grpc_web:
         found[GRPC_WEB] = http_filter(GRPC_WEB, GrpcWeb())
+    return found
+
+
+def outgoing_filters(*, grpc_web: bool = False) -> dict[str, HttpFilter | Iterable[HttpFilter]]:
+    """The filters of every chain by which requests leave a client or come in through a gateway."""
+    found = common_filters(grpc_web=grpc_web)
+    found[sessions.NAME] = http_filter(sessions.NAME, StatefulSession(), disabled=True)
     return found
 
 
@@ -140,5 +149,7 @@ def outbound_loggers(mesh: Mesh) -> tuple[AccessLog, ...]:
 def outbound(name: str, routes: Rds | RouteConfiguration, mesh: Mesh, *, grpc_web: bool = False) -> Filter:
     """The connection manager of a client's sidecar, for the listener of that name."""
     return as_filter(
-        connection_manager(f"outbound_{name};", routes, common_filters(grpc_web=grpc_web), outbound_loggers(mesh), mesh)
+        connection_manager(
+            f"outbound_{name};", routes, outgoing_filters(grpc_web=grpc_web), outbound_loggers(mesh), mesh
+        )
     )

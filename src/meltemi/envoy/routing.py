@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from meltemi.envoy import actions, cors, faults, headers, matches, metadata, names
+from meltemi.envoy import actions, cors, faults, headers, matches, metadata, names, sessions
 from meltemi.model.clients import Clients
 from meltemi.model.mesh import Mesh
 from meltemi.model.routes import (
@@ -46,6 +46,8 @@ def route(route: Route, mesh: Mesh, operation: str) -> RouteMessage:
         case Forward():
             default = mesh.default_retry or RetryPolicy()
             message.route.CopyFrom(actions.forward(route.action, route.match.path, route.request_headers, default))
+            if (session := actions.session(route.action)) is not None:
+                message.typed_per_filter_config[sessions.NAME].CopyFrom(any_of(sessions.per_route(session)))
         case Redirect():
             message.redirect.CopyFrom(actions.redirect(route.action, route.match.path))
         case Respond():

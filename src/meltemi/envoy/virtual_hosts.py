@@ -53,7 +53,7 @@ def of_service(service: Service, port: int, known: HostRoutes | None) -> Host:
     """The host of a service port. Where nobody made routes for it, all requests go to the service itself."""
     variants = known.variants if known else ()
     if not variants or not variants[-1].routes(port):
-        target = WeightedTarget(Target(service.namespace, service.host, port))
+        target = WeightedTarget(Target(service.namespace, service.host, port), session=service.session)
         default = Route(name="default", match=HttpMatch(), action=Forward((target,)))
         variants = (*variants, RouteVariant(ANYONE, ((port, (default,)),)))
     source = (Source(service.ref),)

@@ -14,6 +14,7 @@ import msgspec
 from meltemi.base.durations import Timeout
 from meltemi.base.refs import Ref
 from meltemi.model.clients import ANYONE, Clients
+from meltemi.model.services import Session
 
 
 class MatchKind(enum.StrEnum):
@@ -88,12 +89,13 @@ class Target(msgspec.Struct, frozen=True, order=True):
 
 
 class WeightedTarget(msgspec.Struct, frozen=True):
-    """A target and its share of the requests, relative to the sum of all shares."""
+    """A target and its share of the requests, relative to the sum of all shares. `session`: clients stay at an endpoint."""
 
     target: Target
     weight: int = 1
     request_headers: HeaderChange = NO_CHANGE
     response_headers: HeaderChange = NO_CHANGE
+    session: Session | None = None
 
 
 class RetryPolicy(msgspec.Struct, frozen=True):

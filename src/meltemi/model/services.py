@@ -74,6 +74,14 @@ class ServicePort(msgspec.Struct, frozen=True, order=True):
     target: int | str = 0
 
 
+class Session(msgspec.Struct, frozen=True, order=True):
+    """What keeps a client at the endpoint that it was first sent to: a cookie with a path, or a header."""
+
+    cookie: str = ""
+    path: str = "/"
+    header: str = ""
+
+
 class Service(msgspec.Struct, frozen=True, kw_only=True):
     """Something that can be called by a host name. `key` in its table: (namespace, host).
 
@@ -81,7 +89,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     its own namespace; `identities` are the SANs to be expected where the user named them (ServiceEntry
     `subjectAltNames`); `external` says that it is not part of the mesh, so that neither mTLS nor peer metadata go to it.
     `headless`: its endpoints are known, but clients choose among them by DNS, and connections must go where they wanted.
-    `external_name` is the DNS name that a Service of type ExternalName stands for.
+    `external_name` is the DNS name that a Service of type ExternalName stands for. `session`: clients stay at their endpoint.
     """
 
     host: str
@@ -96,6 +104,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     visibility: Visibility = EVERYWHERE
     identities: tuple[str, ...] = ()
     selector: LabelSet = LabelSet()
+    session: Session | None = None
     created: str = ""
     ref: Ref
 

@@ -6,6 +6,8 @@ import base64
 import binascii
 from collections.abc import Generator
 
+import msgspec
+
 from meltemi.api.networking import virtual_service as api
 from meltemi.base.durations import Timeout, parse_duration
 from meltemi.base.problems import Problem
@@ -50,7 +52,9 @@ def _forward(
         where = f"{path}.route[{position}].destination"
         target = yield from targets.resolve(each.destination, owner, where, port, lookup)
         requests, responses = header_changes(each.headers)
-        weighted.append(WeightedTarget(target, each.weight, requests, responses))
+        known = lookup.services.get((target.namespace, target.host))
+        session = known.session if known is not None else None
+        weighted.append(WeightedTarget(target, each.weight, requests, responses, session))
     return Forward(
         targets=shares(weighted),
         path=_rewrite(rule.rewrite),
@@ -65,7 +69,7 @@ def shares(targets_: list[WeightedTarget]) -> tuple[WeightedTarget, ...]:
     """Those with a share of the traffic. One alone gets all of it, and so do all alike where nobody says a weight."""
     if any(each.weight for each in targets_):
         return tuple(each for each in targets_ if each.weight)
-    return tuple(WeightedTarget(each.target, 1, each.request_headers, each.response_headers) for each in targets_)
+    return tuple(msgspec.structs.replace(each, weight=1) for each in targets_)
 
 
 def retry_policy(settings: api.HttpRetry | None, mesh: Mesh) -> RetryPolicy:

@@ -146,7 +146,7 @@ def _itself(service: Service, port: ServicePort, services: Services) -> Weighted
     meant = hosts.meant(services, service)
     if meant.port(port.number) is None:
         meant = service
-    return WeightedTarget(Target(meant.namespace, meant.host, port.number))
+    return WeightedTarget(Target(meant.namespace, meant.host, port.number), session=meant.session)
 
 
 def _variants(

@@ -18,7 +18,7 @@ from meltemi.flow import View
 from meltemi.model.clients import Visibility
 from meltemi.model.mesh import Mesh
 from meltemi.model.services import Protocol, Resolution, Service, ServicePort
-from meltemi.resolve import problems, protocols
+from meltemi.resolve import problems, protocols, sessions
 from meltemi.resolve.hosts import exported, localised
 
 EXPORT_TO = "networking.istio.io/exportTo"
@@ -62,6 +62,7 @@ def from_core(service: CoreService, *, mesh: View[tuple[()], Mesh]) -> Iterator[
         external_name=spec.external_name if external else "",
         visibility=exported(asked, service.namespace, _default(settings, service.namespace)),
         selector=LabelSet.of(spec.selector),
+        session=sessions.of_labels(service.labels),
         created=service.created,
         ref=service.ref,
     )
@@ -104,6 +105,7 @@ def _service(entry: ServiceEntry, host: str, parts: list[ServiceEntry], mesh: Me
         external=spec.location == "MESH_EXTERNAL",
         visibility=exported(spec.export_to, entry.namespace, _default(mesh, entry.namespace)),
         identities=spec.subject_alt_names,
+        session=sessions.of_labels(entry.labels),
         created=entry.created,
         ref=entry.ref,
     )

@@ -131,7 +131,7 @@ def _nowhere(name: str) -> Cluster:
 def _around(routes: RouteConfiguration, port: int) -> Listener:
     """A listener in which Envoy reads a route configuration."""
     mesh = Mesh()
-    manager = http.connection_manager("validate", routes, http.common_filters(), [], mesh)
+    manager = http.connection_manager("validate", routes, http.outgoing_filters(), [], mesh)
     return Listener(
         name=f"routes {routes.name}",
         address=values.address("127.0.0.1", port),

@@ -168,15 +168,16 @@ def test_filters_stand_in_the_order_that_holds_for_all() -> None:
         "envoy.filters.http.grpc_web",
         "envoy.filters.http.fault",
         "envoy.filters.http.cors",
+        "envoy.filters.http.stateful_session",
         "envoy.filters.http.router",
     ]
     assert names == [name for name in http.ORDER if name in names]
 
 
-def test_faults_and_cors_rest_until_a_route_asks_for_them() -> None:
+def test_faults_cors_and_sessions_rest_until_a_route_asks_for_them() -> None:
     (chain,) = Scene(services=[service("a", http=80)]).listeners()["0.0.0.0_80"].filter_chains
     resting = {each.name for each in proxy(chain).http_filters if each.disabled}
-    assert resting == {"envoy.filters.http.fault", "envoy.filters.http.cors"}
+    assert resting == {f"envoy.filters.http.{name}" for name in ("fault", "cors", "stateful_session")}
 
 
 def test_there_is_no_access_log_in_a_file_unless_asked_for() -> None:
