@@ -14,7 +14,19 @@ from datetime import timedelta
 import msgspec
 
 from meltemi.base.problems import Problem
-from meltemi.envoy import access_logs, authorization, chains, http, metadata, names, peer, routing, server_tls, tcp
+from meltemi.envoy import (
+    access_logs,
+    authorization,
+    chains,
+    crossings,
+    http,
+    metadata,
+    names,
+    peer,
+    routing,
+    server_tls,
+    tcp,
+)
 from meltemi.envoy.connections import Claims
 from meltemi.envoy.resource import Offer, finish, offer
 from meltemi.envoy.values import address, cidr, duration
@@ -186,6 +198,8 @@ def server_chains(server: GatewayServer, edge: Edge) -> Iterator[FilterChain]:
         if _can_be_asked_for(server, server.hosts):
             yield _chain(server, server.hosts, [_requests(server, edge)], edge.mesh)
         return
+    if server.is_crossed:
+        yield crossings.chain(server, edge.guards, edge.mesh)
     for route in server.tcp_routes:
         if not route.clients.includes(edge.client):
             continue

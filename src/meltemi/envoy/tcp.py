@@ -61,6 +61,14 @@ def to_cluster(
     return finish(proxy, outbound_loggers(mesh) if loggers is None else loggers, after_handshake=after_handshake)
 
 
+def to_named_cluster(name: str, mesh: Mesh) -> Filter:
+    """Connections to the cluster that a filter before has chosen; not before the client has spoken and been let in."""
+    proxy = TcpProxy(stat_prefix=names.stat_name(name), cluster=names.BLACK_HOLE)
+    proxy.upstream_connect_mode = UpstreamConnectMode.ON_DOWNSTREAM_DATA
+    proxy.max_early_data_bytes.value = EARLY_DATA
+    return finish(proxy, outbound_loggers(mesh))
+
+
 def to_targets(
     targets: Sequence[WeightedTarget],
     policy: TrafficPolicy,

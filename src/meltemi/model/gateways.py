@@ -52,7 +52,8 @@ class GatewayServer(msgspec.Struct, frozen=True, kw_only=True):
     """One server of a Gateway resource as it stands on one view: an HTTP or a TLS/TCP server of one port.
 
     HTTP servers in plaintext that share a port are merged into one whose virtual hosts are the union. `hosts` are the
-    server names of a TLS server. Exactly one of `virtual_hosts` (HTTP, HTTPS terminated) and `tcp_routes` is in use.
+    server names of a TLS server. Exactly one of `virtual_hosts` (HTTP, HTTPS terminated) and `tcp_routes` is in use, and neither
+    where mutual TLS of the mesh crosses it.
     `name` is unique on the view: the route configuration is called `http.<port>` or
     `https.<port>.<port name>.<gateway>.<namespace>`.
     """
@@ -77,6 +78,17 @@ class GatewayServer(msgspec.Struct, frozen=True, kw_only=True):
     def passes(self) -> bool:
         """Whether TLS is passed through unopened."""
         return self.tls is not None and self.tls.mode in (ServerTlsMode.PASSTHROUGH, ServerTlsMode.AUTO_PASSTHROUGH)
+
+    @property
+    def is_crossed(self) -> bool:
+        """Whether mutual TLS of the mesh crosses it, each connection to the service that its server name tells."""
+        return self.tls is not None and self.tls.mode is ServerTlsMode.AUTO_PASSTHROUGH
+
+
+class Crossings(msgspec.Struct, frozen=True):
+    """The audiences in which there are gateways that mutual TLS of the mesh crosses, by key."""
+
+    audiences: frozenset[str] = frozenset()
 
 
 class GatewayConfig(msgspec.Struct, frozen=True):

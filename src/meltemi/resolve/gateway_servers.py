@@ -54,7 +54,13 @@ class Served(msgspec.Struct, frozen=True):
     def passes_tls(self) -> bool:
         """Whether TLS is passed through unopened."""
         tls = self.server.tls
-        return self.opens_tls and tls is not None and tls.mode == "PASSTHROUGH"
+        return self.opens_tls and tls is not None and tls.mode in ("PASSTHROUGH", "AUTO_PASSTHROUGH")
+
+    @property
+    def is_crossed(self) -> bool:
+        """Whether mutual TLS of the mesh crosses it: server names say where to, and no VirtualService does."""
+        tls = self.server.tls
+        return self.opens_tls and tls is not None and tls.mode == "AUTO_PASSTHROUGH"
 
     @property
     def is_http(self) -> bool:
@@ -125,14 +131,6 @@ def _misfit(each: Served) -> Problem | None:
             "TlsRequired",
             f"a server of protocol {each.server.port.protocol} needs TLS settings",
             "add tls.mode, and tls.credentialName unless TLS is passed through",
-        )
-    if tls is not None and tls.mode == "AUTO_PASSTHROUGH":
-        return problems.of(
-            each.gateway,
-            f"{each.path}.tls.mode",
-            "NotSupported",
-            "AUTO_PASSTHROUGH is not supported, so that this server is not run",
-            "use PASSTHROUGH with `tls` routes in a VirtualService",
         )
     return None
 

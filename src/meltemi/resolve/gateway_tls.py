@@ -30,7 +30,7 @@ def server_tls(
     tls = served.server.tls
     if tls is None or not served.opens_tls:
         return True, None
-    if tls.mode in ("PASSTHROUGH", "ISTIO_MUTUAL"):
+    if tls.mode in ("PASSTHROUGH", "AUTO_PASSTHROUGH", "ISTIO_MUTUAL"):
         return True, _settings(tls, (), "", TlsCertificate())
     names = (tls.credential_name,) if tls.credential_name else tls.credential_names
     checks = tls.mode in _CHECKS_CLIENTS

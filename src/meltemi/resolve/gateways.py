@@ -12,7 +12,7 @@ from meltemi.flow import View
 from meltemi.model import proxies as model
 from meltemi.model import traffic
 from meltemi.model.clients import ProxyKind
-from meltemi.model.gateways import GatewayConfig, GatewayServer
+from meltemi.model.gateways import Crossings, GatewayConfig, GatewayServer
 from meltemi.model.mesh import Mesh
 from meltemi.model.services import Service
 from meltemi.resolve.gateway_routes import connection_routes, virtual_hosts
@@ -47,6 +47,12 @@ def gateway(
     yield GatewayConfig(view.key, tuple(sorted(_named_apart(servers), key=lambda each: (each.port, each.name))))
 
 
+def crossings(*, gateways: View[str, GatewayConfig], views: View[str, model.View]) -> Crossings:
+    """Where services must be known by the server names of mutual TLS. Gateways are few."""
+    crossed = (config.view for config in gateways.all() if any(server.is_crossed for server in config.servers))
+    return Crossings(frozenset(view.audience for key in crossed if (view := views.get(key)) is not None))
+
+
 def _merged(
     group: list[Served], view: model.View, virtual: VirtualServices, lookup: Lookup
 ) -> Generator[Problem, None, GatewayServer]:
@@ -75,8 +81,12 @@ def _one_by_one(
         if not usable:
             continue
         hosts = (yield from virtual_hosts([each], view, virtual, lookup)) if each.is_http else ()
-        routes = () if each.is_http else (yield from connection_routes(each, view, virtual, lookup, taken))
-        if each.is_http or routes:
+        routes = (
+            ()
+            if each.is_http or each.is_crossed
+            else (yield from connection_routes(each, view, virtual, lookup, taken))
+        )
+        if each.is_http or each.is_crossed or routes:
             servers.append(
                 GatewayServer(
                     name=_name(each),

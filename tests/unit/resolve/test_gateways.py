@@ -271,3 +271,11 @@ def test_a_protocol_that_gateways_do_not_know_is_a_problem(edge: Any) -> None:
     edge.apply(gateway(http().replace("HTTP", "SMOKE")))
     assert servers(edge) == ()
     assert edge.problems()["UnknownProtocol"].path == "spec.servers[0].port.protocol"
+
+
+def test_mutual_tls_crosses_a_gateway_without_virtual_services(edge: Any) -> None:
+    edge.apply(gateway(https('"*.local"', "mode: AUTO_PASSTHROUGH", 15443, "tls", "TLS")))
+    (server,) = servers(edge)
+    assert (server.name, server.hosts, server.is_crossed) == ("tls.15443.tls.gw.shop", ("*.local",), True)
+    assert (server.is_http, server.tcp_routes, server.virtual_hosts) == (False, (), ())
+    assert edge.problems() == {}
