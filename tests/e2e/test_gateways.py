@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from base64 import b64encode
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 
 import aiohttp
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from msgspec.structs import replace
 
 from meltemi.base.refs import Ref
 from meltemi.base.spiffe import SpiffeId
+from meltemi.ca.authority import Authority, private_pem
 from meltemi.envoy import secrets
 from meltemi.local.door import Door
 from meltemi.model.clients import ProxyKind
@@ -21,7 +30,7 @@ from meltemi.model.services import Protocol
 from meltemi.testing.sandboxed import run_sandboxed
 from meltemi.testing.secrets import authority
 
-from .inbound_rig import BYTES, EDGE, HOST, HTTP, OWN_TLS, PAY, InboundRig, certificate, client_context
+from .inbound_rig import BYTES, CART, EDGE, HOST, HTTP, OWN_TLS, PAY, InboundRig, certificate, client_context
 
 pytestmark = pytest.mark.e2e
 
@@ -37,12 +46,17 @@ MUTUAL = ServerTls(
 CLIENT = SpiffeId("outside.example", "people", "ada")
 
 
-def within(test: Test, *servers: GatewayServer, rules: Authorization | None = None) -> None:
+def within(
+    test: Test,
+    *servers: GatewayServer,
+    rules: Authorization | None = None,
+    names: Sequence[str] = ("shop.example",),
+) -> None:
     """Run a test in a sandbox, with the workload behind its Envoy and a gateway with these servers before it."""
 
     async def scenario(_: Door) -> None:
         async with InboundRig() as rig:
-            rig.hub.vault.put(*_credential(rig, "shop.example"))
+            rig.hub.vault.put(*_credential(rig, *names))
             await rig.start(PAY)
             await rig.start(EDGE, ProxyKind.GATEWAY)
             await rig.publish(*rig.server_side(MutualTls.STRICT), *rig.edge_side(*servers, rules=rules))
@@ -111,6 +125,15 @@ def outside(rig: InboundRig, own: tuple[bytes, bytes] | None = None) -> ssl.SSLC
     context = client_context(rig.issuer.trust_bundle, own, ("http/1.1",), rig.directory)
     context.check_hostname = True
     return context
+
+
+async def accepts(rig: InboundRig, clients: Authority, url: str, own: tuple[bytes, bytes] | None = None) -> None:
+    """Make an authority known whose certificates clients may show, and wait until one is let in."""
+    [roots] = secrets.of_kubernetes("istio-system", "shop-cacert", {"ca.crt": clients.trust_bundle.encode()})
+    rig.hub.vault.put(roots.name, roots)
+    async with asyncio.timeout(10):
+        while await fails(get(rig, url, outside(rig, own or certificate(clients, CLIENT)))):
+            pass
 
 
 async def fails(connecting: Awaitable[object]) -> bool:
@@ -235,17 +258,76 @@ def test_mutual_tls_takes_clients_of_the_named_authority_only() -> None:
     clients = authority()
 
     async def test(rig: InboundRig) -> None:
-        [roots] = secrets.of_kubernetes("istio-system", "shop-cacert", {"ca.crt": clients.trust_bundle.encode()})
-        rig.hub.vault.put(roots.name, roots)
         url = f"https://shop.example:{SECURE}/"
-        async with asyncio.timeout(10):
-            while await fails(get(rig, url, outside(rig, certificate(clients, CLIENT)))):
-                pass
+        await accepts(rig, clients, url)
         assert f"URI={CLIENT}" in rig.seen[-1]["x-forwarded-client-cert"]
         assert await fails(get(rig, url, outside(rig)))
         assert await fails(get(rig, url, outside(rig, rig.credential(CLIENT))))
 
     within(test, https(MUTUAL, "shop.example"))
+
+
+def test_clients_may_show_a_certificate_or_none_but_not_a_forged_one() -> None:
+    clients = authority()
+    optional = replace(MUTUAL, mode=ServerTlsMode.OPTIONAL_MUTUAL)
+
+    async def test(rig: InboundRig) -> None:
+        url = f"https://shop.example:{SECURE}/"
+        await accepts(rig, clients, url)
+        assert f"URI={CLIENT}" in rig.seen[-1]["x-forwarded-client-cert"]
+        assert (await get(rig, url, outside(rig)))[0] == 200
+        assert str(CLIENT) not in rig.seen[-1]["x-forwarded-client-cert"]
+        assert await fails(get(rig, url, outside(rig, rig.credential(CLIENT))))
+
+    within(test, https(optional, "shop.example"))
+
+
+def test_clients_of_the_mesh_are_known_by_their_mesh_identity_at_the_edge_too() -> None:
+    async def test(rig: InboundRig) -> None:
+        context = client_context(rig.issuer.trust_bundle, rig.credential(CART), ("http/1.1",), rig.directory)
+        assert (await get(rig, f"https://shop.example:{SECURE}/", context))[0] == 200
+        assert f"URI={CART}" in rig.seen[-1]["x-forwarded-client-cert"]
+        context = client_context(rig.issuer.trust_bundle, None, ("http/1.1",), rig.directory)
+        assert await fails(get(rig, f"https://shop.example:{SECURE}/", context))
+
+    within(test, https(ServerTls(mode=ServerTlsMode.ISTIO_MUTUAL), "shop.example"))
+
+
+def test_a_client_certificate_that_the_server_does_not_list_is_refused() -> None:
+    clients = authority()
+    known, unknown = (certificate(clients, CLIENT) for _ in range(2))
+    leaf = x509.load_pem_x509_certificate(known[0])
+    spki = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    by_key = replace(MUTUAL, key_digests=(b64encode(sha256(spki).digest()).decode(),))
+    by_hash = replace(MUTUAL, certificate_digests=(leaf.fingerprint(hashes.SHA256()).hex(),))
+
+    async def test(rig: InboundRig) -> None:
+        for name in ("key.example", "hash.example"):
+            url = f"https://{name}:{SECURE}/"
+            await accepts(rig, clients, url, known)
+            assert await fails(get(rig, url, outside(rig, unknown)))
+
+    within(test, https(by_key, "key.example"), https(by_hash, "hash.example"), names=("key.example", "hash.example"))
+
+
+def test_of_two_certificates_each_client_is_shown_the_one_that_it_understands() -> None:
+    both = replace(SIMPLE, credentials=("kubernetes://istio-system/shop", "kubernetes://istio-system/shop-rsa"))
+
+    async def test(rig: InboundRig) -> None:
+        key = rsa.generate_private_key(65537, 2048)
+        issued = rig.issuer.issue(key.public_key(), EDGE, timedelta(hours=1), datetime.now(UTC), ("shop.example",))
+        chain = "".join(issued.chain[:-1]).encode()
+        [resource] = secrets.of_kubernetes("istio-system", "shop-rsa", {"tls.crt": chain, "tls.key": private_pem(key)})
+        rig.hub.vault.put(resource.name, resource)
+        for kind in ("RSA", "ECDSA"):
+            context = outside(rig)
+            context.maximum_version = ssl.TLSVersion.TLSv1_2
+            context.set_ciphers(f"ECDHE-{kind}-AES128-GCM-SHA256")
+            async with asyncio.timeout(10):
+                while await fails(get(rig, f"https://shop.example:{SECURE}/", context)):
+                    pass
+
+    within(test, https(both, "shop.example"))
 
 
 def test_a_credential_that_is_missing_does_not_keep_other_names_from_being_served() -> None:
