@@ -17,7 +17,15 @@ from meltemi.api.core import EndpointSlice, Pod
 from meltemi.api.core import Service as CoreService
 from meltemi.api.mesh import MeshConfig
 from meltemi.api.meta import Resource
-from meltemi.api.networking import DestinationRule, Gateway, ServiceEntry, Sidecar, VirtualService, WorkloadEntry
+from meltemi.api.networking import (
+    DestinationRule,
+    Gateway,
+    ProxyConfig,
+    ServiceEntry,
+    Sidecar,
+    VirtualService,
+    WorkloadEntry,
+)
 from meltemi.api.security import AuthorizationPolicy, PeerAuthentication
 from meltemi.base.refs import Ref
 from meltemi.envoy import base, binding, clusters, listeners, virtual_hosts
@@ -44,6 +52,7 @@ from meltemi.resolve import (
     views,
     workloads,
 )
+from meltemi.resolve import proxy_configs as proxy_conflicts
 from meltemi.resolve import sidecars as sidecar_scopes
 
 Key = tuple[str, str]  # namespace and name; for services, namespace and host
@@ -100,6 +109,7 @@ def build() -> Pipeline:
         looks_at_clients=indexes.destination_rule_looks_at_clients,
     )
     sidecars: Table[Key, Sidecar] = g.input("Sidecar", namespace=indexes.namespace)
+    proxy_configs: Table[Key, ProxyConfig] = g.input("ProxyConfig", namespace=indexes.namespace)
     gateway_objects: Table[Key, Gateway] = g.input("Gateway")
     peers: Table[Key, PeerAuthentication] = g.input("PeerAuthentication", namespace=indexes.namespace)
     policies: Table[Key, AuthorizationPolicy] = g.input("AuthorizationPolicy", namespace=indexes.namespace)
@@ -163,6 +173,8 @@ def build() -> Pipeline:
         rules,
         using(mesh=settings, services=all_services),
     )
+
+    g.derive("conflicts/proxy_configs", proxy_conflicts.conflicts, proxy_configs, using(configs=proxy_configs))
 
     # Who asks: classes of proxies, and what each serves
     labels = g.single("client_labels", views.client_labels, using(virtual=virtual, rules=rules))
@@ -256,7 +268,7 @@ def build() -> Pipeline:
 
     objects = (
         configs, core_services, pods, slices, service_entries, workload_entries, virtual, rules, sidecars,
-        gateway_objects, peers, policies,
+        proxy_configs, gateway_objects, peers, policies,
     )  # fmt: skip
     by_kind = {table.name: table for table in objects}
     return Pipeline(g, by_kind, secrets, settings, proxies, placements, audiences, offers)

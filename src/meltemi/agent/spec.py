@@ -43,7 +43,9 @@ class ProxySpec(msgspec.Struct, frozen=True, kw_only=True):
     mesh's roots (PEM), `control_plane` where Envoy gets its configuration (mutual TLS) and `authority` where the agent
     gets certificates (TLS and token). `files` is the directory below which the paths of file secrets are looked up;
     empty serves none. `certificate_ttl` is the lifetime
-    to ask for, in seconds (0: the authority's default). `mark` is the socket mark of Envoy's own connections, which capture rules exempt (0: none).
+    to ask for, in seconds (0: the authority's default). `environment` has variables of the user's; those that begin with
+    `ISTIO_META_` go into the node metadata too. For `drain_seconds` after a change of a listener, requests on its old
+    connections are finished. Envoy writes its log files every `flush_seconds` or `flush_size` KiB (0: its own number). `mark` is the socket mark of Envoy's own connections, which capture rules exempt (0: none).
     """
 
     pod: str
@@ -75,6 +77,10 @@ class ProxySpec(msgspec.Struct, frozen=True, kw_only=True):
     files: str = ""
     certificate_ttl: float = 0
     concurrency: int = 2
+    drain_seconds: int = 45
+    flush_seconds: float = 1.0
+    flush_size: int = 0
+    environment: Mapping[str, str] = msgspec.field(default_factory=dict)
     mark: int = 1337
     max_downstream_connections: int = 1_000_000
     ports: Ports = Ports()
@@ -112,6 +118,15 @@ class ProxySpec(msgspec.Struct, frozen=True, kw_only=True):
     def canonical_service(self) -> str:
         """Istio's canonical service: a label that says it, or the workload's name."""
         return canonical_service(self.labels, self.workload_name)
+
+    @property
+    def service_cluster(self) -> str:
+        """Envoy's node cluster: the `serviceCluster` that was asked for, or a name of the form `tracingServiceName` says."""
+        asked = self.proxy_config.get("serviceCluster")
+        if asked:
+            return str(asked)
+        form = self.proxy_config.get("tracingServiceName")
+        return self.canonical_service if form == "CANONICAL_NAME_ONLY" else f"{self.canonical_service}.{self.namespace}"
 
     @property
     def canonical_revision(self) -> str:

@@ -45,13 +45,16 @@ _TAGS = {
 _SIZES = [2**power for power in (6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26)]
 
 
-def settings(annotations: Mapping[str, str]) -> Json:
-    """The fields of a Bootstrap that are about statistics. A pod's annotations can include more of them."""
+def settings(annotations: Mapping[str, str], config: Mapping[str, object] | None = None) -> Json:
+    """The fields of a Bootstrap that are about statistics.
+
+    A pod's annotations, and `proxyStatsMatcher` of the proxy's settings, can include more of them.
+    """
     return {
         "stats_config": {
             "use_all_default_tags": False,
             "stats_tags": [{"tag_name": name, "regex": regex} for name, regex in _TAGS.items()],
-            "stats_matcher": {"inclusion_list": {"patterns": _patterns(annotations)}},
+            "stats_matcher": {"inclusion_list": {"patterns": _patterns(annotations, config or {})}},
             "histogram_bucket_settings": [{"match": {"safe_regex": {"regex": ".*_bytes"}}, "buckets": _SIZES}],
         },
         "deferred_stat_options": {"enable_deferred_creation_stats": True},
@@ -59,15 +62,21 @@ def settings(annotations: Mapping[str, str]) -> Json:
     }
 
 
-def _patterns(annotations: Mapping[str, str]) -> list[Json]:
-    prefixes = (*_PREFIXES, *_listed(annotations, "Prefixes"))
-    suffixes = (*_SUFFIXES, *_listed(annotations, "Suffixes"))
-    regexes = (*_REGEXES, *_listed(annotations, "Regexps"))
+def _patterns(annotations: Mapping[str, str], config: Mapping[str, object]) -> list[Json]:
+    prefixes = (*_PREFIXES, *_listed(annotations, "Prefixes"), *_matched(config, "Prefixes"))
+    suffixes = (*_SUFFIXES, *_listed(annotations, "Suffixes"), *_matched(config, "Suffixes"))
+    regexes = (*_REGEXES, *_listed(annotations, "Regexps"), *_matched(config, "Regexps"))
     return [
         *({"prefix": prefix} for prefix in prefixes),
         *({"suffix": suffix} for suffix in suffixes),
         *({"safe_regex": {"regex": regex}} for regex in regexes),
     ]
+
+
+def _matched(config: Mapping[str, object], what: str) -> list[str]:
+    matcher = config.get("proxyStatsMatcher")
+    listed = matcher.get(f"inclusion{what}") if isinstance(matcher, Mapping) else None
+    return [str(each) for each in listed] if isinstance(listed, list | tuple) else []
 
 
 def _listed(annotations: Mapping[str, str], what: str) -> list[str]:

@@ -54,6 +54,10 @@ _SIDECAR_TLS = (
     "mode serverCertificate privateKey caCertificates credentialName credentialNames caCertCredentialName "
     "tlsCertificates minProtocolVersion maxProtocolVersion cipherSuites"
 )
+_PROXY = (
+    "serviceCluster tracingServiceName drainDuration concurrency proxyMetadata runtimeValues meshId proxyStatsMatcher "
+    "fileFlushInterval fileFlushMinSizeKb"
+)
 _INBOUND_POOL = (
     "tcp http.http1MaxPendingRequests http.http2MaxRequests http.maxRequestsPerConnection http.maxRetries "
     "http.idleTimeout http.useClientProtocol http.maxConcurrentStreams"
@@ -107,6 +111,7 @@ ACTED_ON: dict[type[Resource], frozenset[str]] = {
         | _under("spec.ingress.connectionPool", _INBOUND_POOL)
         | _under("spec.inboundConnectionPool", _INBOUND_POOL)
     ),
+    networking.ProxyConfig: _under("spec", "selector concurrency environmentVariables"),
     security.PeerAuthentication: _under("spec", "selector mtls portLevelMtls"),
     security.AuthorizationPolicy: _under("spec", "selector rules action"),
     MeshConfig: (
@@ -116,12 +121,17 @@ ACTED_ON: dict[type[Resource], frozenset[str]] = {
         | _under("spec", "accessLogFile accessLogFormat accessLogEncoding defaultHttpRetryPolicy pathNormalization")
         | _under("spec", "proxyListenPort proxyInboundListenPort meshMTLS inboundTrafficPolicy")
         | _under("spec", "tlsDefaults.cipherSuites tlsDefaults.ecdhCurves verifyCertificateAtClient")
+        | _under("spec.defaultConfig", _PROXY)
         | _under("spec", "disableEnvoyListenerLog inboundClusterStatName outboundClusterStatName")
     ),
 }
 """The fields of the mesh's kinds that count. A mesh kind that is not here counts not at all."""
 
 NEVER_ACTED_ON: dict[type[Resource], dict[str, str]] = {
+    networking.ProxyConfig: {
+        **_because("one machine runs an Envoy and no images", "spec", "image"),
+        **_because("it is for waypoints of the ambient mode, and there are sidecars only", "spec", "targetRef"),
+    },
     networking.VirtualService: {
         **_because("neither Istio nor Envoy has it: use fixedDelay", "spec.http", "fault.delay.exponentialDelay"),
         **_because("Envoy cannot make HTTP/2 errors: use httpStatus", "spec.http", "fault.abort.http2Error"),
@@ -157,6 +167,27 @@ NEVER_ACTED_ON: dict[type[Resource], dict[str, str]] = {
             "it is about services that several clusters share, and a mesh has one cluster",
             "spec",
             "serviceSettings serviceScopeConfigs",
+        ),
+        **_because(
+            "the mesh itself says where its parts are and which Envoy runs",
+            "spec.defaultConfig",
+            "configPath binaryPath discoveryAddress customConfigFile proxyBootstrapTemplatePath statusPort image",
+        ),
+        **_because("one machine has every application wait", "spec.defaultConfig", "holdApplicationUntilProxyStarts"),
+        **_because(
+            "a proxy ends after its application, when nothing is left to drain",
+            "spec.defaultConfig",
+            "terminationDrainDuration",
+        ),
+        **_because(
+            "it is for virtual machines: a pod's containers have probes", "spec.defaultConfig", "readinessProbe"
+        ),
+        **_because("Envoys are not restarted while they run", "spec.defaultConfig", "parentShutdownDuration"),
+        **_because("it needs an Envoy with more in it than the stock one", "spec.defaultConfig", "privateKeyProvider"),
+        **_because(
+            "Istio has dropped it",
+            "spec.defaultConfig",
+            "discoveryRefreshDelay availabilityZone controlPlaneAuthPolicy statNameLength sds envoyMetricsServiceAddress",
         ),
         **_because("the control plane reads the one API server that it belongs to", "spec", "configSources"),
         **_because("Istio has dropped it: certificates of applications go into Secrets", "spec", "certificates"),

@@ -14,6 +14,7 @@ import os
 import socket
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import TypeVar
 
 import aiohttp
 import msgspec
@@ -23,16 +24,25 @@ from meltemi.agent.client import AgentClient
 from meltemi.agent.command import envoy_binary, envoy_command, proxy_environment
 from meltemi.agent.control import ControlError
 from meltemi.agent.spec import Address, ProxySpec
+from meltemi.api import decoding, registry
 from meltemi.api.core import Pod
+from meltemi.api.decoding import NOWHERE
+from meltemi.api.mesh import MeshConfig, MeshConfigSpec
+from meltemi.api.meta import MeshResource
+from meltemi.api.networking import ProxyConfig
+from meltemi.base.ordering import seniority
 from meltemi.base.workloads import deployment_of
 from meltemi.inject.policy import PROXY, Template, injected
 from meltemi.kube.client import Client
 from meltemi.kube.errors import ApiError
-from meltemi.local.proxy_wishes import wishes
+from meltemi.kube.resources import Resource
+from meltemi.local.proxy_wishes import ROOT_NAMESPACE, ProxyWishes, wishes
 from meltemi.local.sidecar import SidecarProcess
 from meltemi.local.syscalls import Capability, within_netns
 
 _log = logging.getLogger(__name__)
+
+Found = TypeVar("Found", bound=MeshResource)
 
 AUDIENCE = "istio-ca"
 TOKEN_SECONDS = 48 * 3600
@@ -71,7 +81,7 @@ class ProxyLauncher:
         token = directory / "token"
         await self._write_token(pod, token)
         self._tokens[pod.metadata.uid] = (pod, token)
-        spec = self._spec(pod, pod_ip, template, token)
+        spec = self._spec(pod, pod_ip, template, token, await self._wishes(pod))
         with within_netns(netns):
             status_port = _listen(spec.ports.agent)
         with status_port:
@@ -121,12 +131,32 @@ class ProxyLauncher:
         fresh.write_text(token.token)
         fresh.replace(path)
 
-    def _spec(self, pod: Pod, pod_ip: IPv4Address, template: Template, token: Path) -> ProxySpec:
-        around = self._around
+    async def _wishes(self, pod: Pod) -> ProxyWishes:
+        """What the mesh, ProxyConfigs and the pod itself say of its proxy, as it is now."""
+        meshes = sorted(await self._all(MeshConfig), key=seniority)
+        settings = meshes[0].spec if meshes else MeshConfigSpec()
         try:
-            wished = wishes(pod.annotations)
+            return wishes(
+                pod.annotations,
+                default=settings.default_config,
+                configs=await self._all(ProxyConfig),
+                namespace=pod.namespace,
+                labels=pod.labels,
+                root_namespace=settings.root_namespace or ROOT_NAMESPACE,
+            )
         except ValueError as error:
             raise OSError(str(error)) from error
+
+    async def _all(self, struct: type[Found]) -> list[Found]:
+        """All objects of a kind that can be understood."""
+        kind = registry.kind_of(struct)
+        address = Resource(kind.group, kind.versions[0], kind.plural, kind.kind, kind.namespaced)
+        listed = (await self._client.list(address)).items
+        decoded = (decoding.decode(each, NOWHERE).resource for each in listed)
+        return [each for each in decoded if isinstance(each, struct)]
+
+    def _spec(self, pod: Pod, pod_ip: IPv4Address, template: Template, token: Path, wished: ProxyWishes) -> ProxySpec:
+        around = self._around
         name = hashlib.blake2b(pod.metadata.uid.encode(), digest_size=6).hexdigest()
         return ProxySpec(
             pod=pod.metadata.name,
@@ -146,6 +176,11 @@ class ProxyLauncher:
             node=around.node,
             concurrency=around.concurrency if wished.concurrency is None else wished.concurrency or os.cpu_count() or 1,
             certificate_ttl=wished.certificate_ttl,
+            drain_seconds=wished.drain_seconds,
+            flush_seconds=wished.flush_seconds,
+            flush_size=wished.flush_size,
+            environment=wished.environment,
+            mesh_id=wished.mesh_id,
             proxy_config=wished.config,
         )
 

@@ -1,46 +1,65 @@
-"""What a pod wishes of its own proxy: the annotation `proxy.istio.io/config`, a ProxyConfig in YAML.
+"""What a proxy on one machine is started with: the settings that hold for its pod, as far as they mean something here.
 
-On one machine two wishes are granted: `concurrency`, and, as SECRET_TTL of `proxyMetadata`, the lifetime of certificates.
-The whole of it goes into the proxy's node metadata, where Istio has it too.
+Threads, draining, the environment, statistics, runtime values and names are granted. What the mesh itself decides on one
+machine (where its parts are, which Envoy runs, who waits for whom) is not asked for here; `api.support` says why.
+The whole of the settings goes into the proxy's node metadata, where Istio has it too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
-import yaml
 
+from meltemi.api.mesh.proxy import ProxyConfig as Settings
+from meltemi.api.networking import ProxyConfig
 from meltemi.base.durations import parse_duration
+from meltemi.inject.proxy_config import effective
 
-ANNOTATION = "proxy.istio.io/config"
+ROOT_NAMESPACE = "istio-system"
+DRAIN_SECONDS = 45
+FLUSH_SECONDS = 1.0
 _LIFETIME = "SECRET_TTL"
 
 
 class ProxyWishes(msgspec.Struct, frozen=True, kw_only=True):
     """`certificate_ttl` in seconds, 0 for the authority's default; a `concurrency` of 0 stands for all cores, as Istio
-    has it; `config` as it was written."""
+    has it; `flush_size` in KiB, 0 for Envoy's own; `config` is all of the settings."""
 
     concurrency: int | None = None
     certificate_ttl: int = 0
+    drain_seconds: int = DRAIN_SECONDS
+    flush_seconds: float = FLUSH_SECONDS
+    flush_size: int = 0
+    environment: Mapping[str, str] = {}
+    mesh_id: str = ""
     config: Mapping[str, Any] = {}
 
 
-def wishes(annotations: Mapping[str, str]) -> ProxyWishes:
-    """What a pod's annotations say. Raises ValueError, with a message fit for users, if that cannot be understood."""
-    try:
-        config = yaml.load(annotations.get(ANNOTATION, ""), yaml.CSafeLoader) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"the annotation {ANNOTATION} is not YAML: {error}") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"the annotation {ANNOTATION} is not a ProxyConfig, which has fields such as concurrency")
-    concurrency, metadata = config.get("concurrency"), config.get("proxyMetadata") or {}
-    if concurrency is not None and (not isinstance(concurrency, int) or concurrency < 0):
-        raise ValueError(f"the annotation {ANNOTATION} has a concurrency of {concurrency!r}, which is not a number")
-    lifetime = str(metadata.get(_LIFETIME) or "0") if isinstance(metadata, dict) else "0"
+def wishes(
+    annotations: Mapping[str, str],
+    *,
+    default: Settings | None = None,
+    configs: Iterable[ProxyConfig] = (),
+    namespace: str = "",
+    labels: Mapping[str, str] | None = None,
+    root_namespace: str = ROOT_NAMESPACE,
+) -> ProxyWishes:
+    """What holds for a pod's proxy. Raises ValueError, with a message fit for users, if that cannot be understood."""
+    found = effective(default, configs, namespace, labels or {}, annotations, root_namespace)
+    lifetime = found.proxy_metadata.get(_LIFETIME) or "0"
     return ProxyWishes(
-        concurrency=concurrency,
-        certificate_ttl=max(0, int(parse_duration(lifetime).total_seconds())),
-        config=config,
+        concurrency=found.concurrency,
+        certificate_ttl=max(0, int(_seconds(lifetime))),
+        drain_seconds=max(1, round(_seconds(found.drain_duration))) if found.drain_duration else DRAIN_SECONDS,
+        flush_seconds=_seconds(found.file_flush_interval) if found.file_flush_interval else FLUSH_SECONDS,
+        flush_size=found.file_flush_min_size_kb or 0,
+        environment=found.proxy_metadata,
+        mesh_id=found.mesh_id,
+        config=msgspec.to_builtins(found),
     )
+
+
+def _seconds(text: str) -> float:
+    return parse_duration(text).total_seconds()

@@ -35,10 +35,47 @@ def variants(spec: ProxySpec) -> dict[str, ProxySpec]:
             },
             proxy_config={"concurrency": 2},
         ),
+        "as asked": asked(spec),
     }
 
 
-@pytest.mark.parametrize("variant", ["sidecar", "gateway by name", "annotated"])
+def asked(spec: ProxySpec) -> ProxySpec:
+    """With all that the settings of a proxy may ask for."""
+    return msgspec.structs.replace(
+        spec,
+        drain_seconds=7,
+        flush_seconds=0.5,
+        flush_size=16,
+        environment={"ISTIO_META_SHOE": "blue", "COLOUR": "red"},
+        proxy_config={
+            "serviceCluster": "mine",
+            "runtimeValues": {"overload.global_downstream_max_connections": "100"},
+            "proxyStatsMatcher": {"inclusionPrefixes": ["http."], "inclusionRegexps": [".*ssl.*"]},
+        },
+    )
+
+
+def test_what_the_settings_of_a_proxy_ask_for_is_done(spec: ProxySpec, tmp_path: Path) -> None:
+    wished = asked(spec)
+    found = bootstrap(wished)
+    assert found["node"]["cluster"] == "mine"
+    assert found["node"]["metadata"]["SHOE"] == "blue"
+    assert found["layered_runtime"]["layers"][0]["static_layer"]["overload.global_downstream_max_connections"] == "100"
+    patterns = found["stats_config"]["stats_matcher"]["inclusion_list"]["patterns"]
+    assert {"prefix": "http."} in patterns
+    assert {"safe_regex": {"regex": ".*ssl.*"}} in patterns
+    assert proxy_environment(wished)["COLOUR"] == "red"
+    command = " ".join(envoy_command(Path("envoy"), tmp_path, wished))
+    assert "--drain-time-s 7" in command
+    assert "--file-flush-interval-msec 500 --file-flush-min-size-kb 16" in command
+
+
+def test_a_users_variable_cannot_stand_for_one_of_the_meshs(spec: ProxySpec) -> None:
+    wished = msgspec.structs.replace(spec, environment={"MELTEMI_PRINCIPAL": "spiffe://evil/ns/a/sa/b"})
+    assert proxy_environment(wished)["MELTEMI_PRINCIPAL"] == str(spec.identity)
+
+
+@pytest.mark.parametrize("variant", ["sidecar", "gateway by name", "annotated", "as asked"])
 def test_envoy_accepts_it_without_a_warning(spec: ProxySpec, tmp_path: Path, variant: str) -> None:
     chosen = variants(spec)[variant]
     config = tmp_path / "bootstrap.json"

@@ -27,6 +27,7 @@ from meltemi.resolve import (
     views,
     workloads,
 )
+from meltemi.resolve import proxy_configs as proxy_conflicts
 from meltemi.resolve import sidecars as sidecar_scopes
 from meltemi.testing.build import resources
 
@@ -49,6 +50,7 @@ INPUTS: dict[str, dict[str, Callable[[Any], object]]] = {
         "looks_at_clients": indexes.destination_rule_looks_at_clients,
     },
     "Sidecar": {"namespace": indexes.namespace},
+    "ProxyConfig": {"namespace": indexes.namespace},
     "Gateway": {},
     "PeerAuthentication": {"namespace": indexes.namespace},
     "AuthorizationPolicy": {"namespace": indexes.namespace},
@@ -118,6 +120,8 @@ class Resolved:
             rules,
             using(mesh=settings, services=all_services),
         )
+        proxy_configs = facts["ProxyConfig"]
+        g.derive("conflicts/proxy_configs", proxy_conflicts.conflicts, proxy_configs, using(configs=proxy_configs))
         labels = g.single("client_labels", views.client_labels, using(virtual=virtual, rules=rules))
         scopes = g.derive(
             "scopes",

@@ -2,6 +2,7 @@
 
 from meltemi.api.networking.destination_rule import DestinationRule, DestinationRuleSpec
 from meltemi.api.networking.gateway import Gateway, GatewaySpec
+from meltemi.api.networking.proxy_config import ProxyConfig, ProxyConfigSpec
 from meltemi.api.networking.service_entry import ServiceEntry, ServiceEntrySpec, WorkloadEntry, WorkloadEntrySpec
 from meltemi.api.networking.sidecar import Sidecar, SidecarSpec
 from meltemi.api.networking.virtual_service import VirtualService, VirtualServiceSpec
@@ -11,6 +12,8 @@ __all__ = [
     "DestinationRuleSpec",
     "Gateway",
     "GatewaySpec",
+    "ProxyConfig",
+    "ProxyConfigSpec",
     "ServiceEntry",
     "ServiceEntrySpec",
     "Sidecar",

@@ -22,6 +22,7 @@ from meltemi.api.telemetry import Telemetry
 from meltemi.api.validation.destination_rule import destination_rule
 from meltemi.api.validation.gateway import gateway
 from meltemi.api.validation.mesh import mesh_config, telemetry
+from meltemi.api.validation.proxy_config import proxy_config
 from meltemi.api.validation.security import authorization_policy, peer_authentication, request_authentication
 from meltemi.api.validation.service_entry import service_entry, workload_entry
 from meltemi.api.validation.sidecar import sidecar
@@ -41,6 +42,7 @@ CHECKS: dict[type[Resource], Callable[[Any], Faults]] = {
     networking.ServiceEntry: service_entry,
     networking.WorkloadEntry: workload_entry,
     networking.Sidecar: sidecar,
+    networking.ProxyConfig: proxy_config,
     security.PeerAuthentication: peer_authentication,
     security.AuthorizationPolicy: authorization_policy,
     security.RequestAuthentication: request_authentication,
