@@ -28,7 +28,7 @@ from meltemi.api.networking import (
 )
 from meltemi.api.security import AuthorizationPolicy, PeerAuthentication
 from meltemi.base.refs import Ref
-from meltemi.envoy import base, binding, clusters, listeners, virtual_hosts
+from meltemi.envoy import base, binding, clusters, crossings, listeners, virtual_hosts
 from meltemi.envoy import endpoints as assignments
 from meltemi.envoy import gateways as gateway_resources
 from meltemi.envoy import inbound as inbound_resources
@@ -215,6 +215,8 @@ def build() -> Pipeline:
         ),
     )
 
+    crossed = g.single("crossings", gateways.crossings, using(gateways=edge, views=classes))
+
     # What Envoy gets
     offers: tuple[Table[Any, Offer], ...] = (
         g.expand("envoy/base", base.base, settings),
@@ -223,6 +225,12 @@ def build() -> Pipeline:
             clusters.clusters,
             all_services,
             using(mesh=settings, destinations=towards, accounts=accounts, endpoints=addresses),
+        ),
+        g.expand(
+            "envoy/crossings",
+            crossings.clusters,
+            all_services,
+            using(mesh=settings, crossings=crossed, destinations=towards, endpoints=addresses),
         ),
         g.expand(
             "envoy/endpoints",

@@ -201,6 +201,47 @@ def test_passthrough_leaves_tls_to_the_server_that_the_name_leads_to(
     assert visit.get("https://other.example/").error
 
 
+def test_mutual_tls_of_the_mesh_crosses_a_gateway_unopened(policies: Policies, town: Town, visit: Visitor) -> None:
+    policies.write("PeerAuthentication", "default", "{mtls: {mode: STRICT}}")
+    policies.write("DestinationRule", "books", "{host: books, subsets: [{name: v2, labels: {version: v2}}]}")
+    write_gateway(
+        policies,
+        "[{port: {number: 15443, name: tls, protocol: TLS}, tls: {mode: AUTO_PASSTHROUGH}, hosts: ['*.local']}]",
+    )
+    books = "books.town.svc.cluster.local"
+    _beyond_the_gateway(policies, town, "far", f"outbound_.8080_._.{books}")
+    _beyond_the_gateway(policies, town, "far2", f"outbound_.8080_.v2_.{books}")
+    _beyond_the_gateway(policies, town, "hidden", f"outbound|8080||{books}")
+    replies = [town.caller.get("http://far.example/") for _ in range(9)]
+    assert [reply.status for reply in replies] == [200] * 9
+    assert {reply.echo.pod for reply in replies} <= {pod.name for pod in town.books}
+    assert "URI=spiffe://cluster.local/ns/town/sa/caller" in replies[0].echo.headers["x-forwarded-client-cert"]
+    replies = [town.caller.get("http://far2.example/") for _ in range(9)]
+    assert {(reply.status, reply.echo.pod) for reply in replies} == {(200, town.v2.name)}
+    # A cluster of the gateway's, but not one that a server name may choose.
+    assert town.caller.get("http://hidden.example/").status == 503
+
+
+def _beyond_the_gateway(policies: Policies, town: Town, name: str, server_name: str) -> None:
+    """A host that is reached through the gateway, with mutual TLS all the way to the books."""
+    [front] = [pod["status"]["podIP"] for pod in town.mesh.all("Pod", EDGE, "istio=front")]
+    policies.write(
+        "ServiceEntry",
+        name,
+        f"""
+        hosts: [{name}.example]
+        addresses: [240.1.1.{len(name)}]
+        location: MESH_INTERNAL
+        resolution: STATIC
+        ports: [{{number: 80, name: http, protocol: HTTP}}]
+        endpoints: [{{address: {front}, ports: {{http: 15443}}}}]
+        """,
+    )
+    books = "spiffe://cluster.local/ns/town/sa/books"
+    tls = f"{{mode: ISTIO_MUTUAL, sni: {server_name}, subjectAltNames: ['{books}']}}"
+    policies.write("DestinationRule", name, f"{{host: {name}.example, trafficPolicy: {{tls: {tls}}}}}")
+
+
 def test_plain_requests_are_sent_to_https(policies: Policies, town: Town, visit: Visitor) -> None:
     write_gateway(
         policies,
