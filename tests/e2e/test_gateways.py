@@ -21,6 +21,7 @@ from meltemi.base.refs import Ref
 from meltemi.base.spiffe import SpiffeId
 from meltemi.ca.authority import Authority, private_pem
 from meltemi.envoy import secrets
+from meltemi.envoy.resource import Resource
 from meltemi.local.door import Door
 from meltemi.model.clients import ProxyKind
 from meltemi.model.gateways import GatewayServer, ServerTls, ServerTlsMode
@@ -65,7 +66,7 @@ def within(
     run_sandboxed(scenario)
 
 
-def _credential(rig: InboundRig, *names: str) -> tuple[str, secrets.Resource]:
+def _credential(rig: InboundRig, *names: str) -> tuple[str, Resource]:
     chain, key = rig.credential(EDGE, *names)
     [resource] = secrets.of_kubernetes("istio-system", "shop", {"tls.crt": chain, "tls.key": key})
     return resource.name, resource

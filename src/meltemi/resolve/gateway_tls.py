@@ -20,6 +20,18 @@ from meltemi.resolve.gateway_servers import Served
 Credentials = View[tuple[str, str], Credential]
 
 CA_SUFFIX = "-cacert"
+CIPHER_SUITES = frozenset(
+    {
+        *(
+            f"ECDHE-{key}-{rest}"
+            for key in ("ECDSA", "RSA")
+            for rest in ("CHACHA20-POLY1305", "AES128-SHA", "AES256-SHA")
+        ),
+        *(f"ECDHE-{key}-{rest}" for key in ("ECDSA", "RSA") for rest in ("AES128-GCM-SHA256", "AES256-GCM-SHA384")),
+        *("AES128-GCM-SHA256", "AES256-GCM-SHA384", "AES128-SHA", "AES256-SHA"),
+    }
+)
+"""The suites that Envoy takes: with one that it does not know, it would refuse all servers of the port."""
 _CHECKS_CLIENTS = ("MUTUAL", "OPTIONAL_MUTUAL")
 
 
@@ -30,6 +42,7 @@ def server_tls(
     tls = served.server.tls
     if tls is None or not served.opens_tls:
         return True, None
+    yield from _unknown_suites(served, tls)
     if tls.mode in ("PASSTHROUGH", "AUTO_PASSTHROUGH", "ISTIO_MUTUAL"):
         return True, _settings(tls, (), "", TlsCertificate())
     names = (tls.credential_name,) if tls.credential_name else tls.credential_names
@@ -66,7 +79,7 @@ def _settings(tls: ServerTlsSettings, secrets: tuple[str, ...], authorities: str
         subject_alt_names=tls.subject_alt_names,
         min_version="" if tls.min_protocol_version == "TLS_AUTO" else tls.min_protocol_version,
         max_version="" if tls.max_protocol_version == "TLS_AUTO" else tls.max_protocol_version,
-        cipher_suites=tls.cipher_suites,
+        cipher_suites=tuple(suite for suite in tls.cipher_suites if suite in CIPHER_SUITES),
     )
 
 
@@ -102,6 +115,18 @@ def _credential(served: Served, namespace: str, name: str, content: str, found: 
         else f"there is no Secret {namespace}/{name}",
         f"create Secret {name} with {content} in namespace {namespace}, where the gateway runs",
     )
+
+
+def _unknown_suites(served: Served, tls: ServerTlsSettings) -> Iterator[Problem]:
+    for position, suite in enumerate(tls.cipher_suites):
+        if suite not in CIPHER_SUITES:
+            yield problems.warning(
+                served.gateway,
+                f"{served.path}.tls.cipherSuites[{position}]",
+                "UnknownCipherSuite",
+                f"{suite!r} is not a cipher suite that can be chosen: it is left out",
+                f"use {', '.join(sorted(CIPHER_SUITES)[:2])} or another of their kind; TLS 1.3 has suites of its own",
+            )
 
 
 def _no_certificate(served: Served) -> Problem:

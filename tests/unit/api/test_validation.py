@@ -378,6 +378,13 @@ BAD = [
     ("Gateway", "selector: {a: b}", "spec.servers", "there is no server"),
     (
         "Gateway",
+        "servers: [{port: {number: 443, name: https, protocol: HTTPS}, hosts: ['*'], tls: {mode: ISTIO_MUTUAL, "
+        "caCertificates: /ca.pem}}]",
+        "spec.servers[0].tls.caCertificates",
+        "ISTIO_MUTUAL uses no certificate of its own",
+    ),
+    (
+        "Gateway",
         "servers: [{port: {number: 443, name: https, protocol: HTTPS}, hosts: ['*'], tls: {mode: MUTUAL, "
         "credentialName: c, verifyCertificateSpki: [short]}}]",
         "spec.servers[0].tls.verifyCertificateSpki[0]",

@@ -202,6 +202,33 @@ def test_all_certificates_in_files_and_all_that_is_asked_of_clients_is_the_serve
     assert edge.problems() == {}
 
 
+def test_cipher_suites_that_nobody_knows_are_left_out_and_told(edge: Any) -> None:
+    edge.hold("cert")
+    suites = "cipherSuites: [SECRET-SAUCE, ECDHE-RSA-AES128-GCM-SHA256]"
+    edge.apply(gateway(https("a.example.org", f"mode: SIMPLE, credentialName: cert, {suites}")))
+    assert servers(edge)[0].tls.cipher_suites == ("ECDHE-RSA-AES128-GCM-SHA256",)
+    assert edge.problems()["UnknownCipherSuite"].path == "spec.servers[0].tls.cipherSuites[0]"
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_who_wins_a_port_does_not_depend_on_who_came_first(edge: Any, reverse: bool) -> None:
+    edge.hold("cert")
+    tls = "mode: SIMPLE, credentialName: cert"
+    written = [
+        gateway(https("a.example.org", tls), "old", created="1"),
+        gateway(https("a.example.org, b.example.org", tls), "young", created="2"),
+        gateway('{port: {number: 443, name: tcp, protocol: TCP}, hosts: ["*"]}', "youngest", created="3"),
+    ]
+    for each in reversed(written) if reverse else written:
+        edge.apply(each)
+    assert [(server.refs[0].name, server.hosts) for server in servers(edge)] == [("old", ("a.example.org",))]
+    told = [problem for problem in edge.graph.problems() if problem.code == "ServerConflict"]
+    assert sorted((problem.ref.name, problem.path) for problem in told) == [
+        ("young", "spec.servers[0].hosts"),
+        ("youngest", "spec.servers[0].port"),
+    ]
+
+
 def test_a_server_without_its_credential_is_not_run_until_it_comes(edge: Any) -> None:
     edge.apply(gateway(f"{https('a.example.org', 'mode: SIMPLE, credentialName: cert')}, {http()}"))
     assert [server.name for server in servers(edge)] == ["http.80"]

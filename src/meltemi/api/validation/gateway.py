@@ -129,7 +129,8 @@ def _credentials(path: str, tls: ServerTlsSettings) -> Faults:
         if value
     ]
     if tls.mode in ("PASSTHROUGH", "AUTO_PASSTHROUGH", "ISTIO_MUTUAL"):
-        for name in (*named, *files):
+        own_authority = tls.mode == "ISTIO_MUTUAL" and tls.ca_certificates
+        for name in (*named, *files, *(("caCertificates",) if own_authority else ())):
             yield Fault(f"{path}.{name}", f"{tls.mode} uses no certificate of its own", f"remove {name}", "Conflict")
         return
     if len(named) > 1 or (named and files):
