@@ -9,6 +9,7 @@ from msgspec import field
 from meltemi.api.core.pods import Probe
 from meltemi.api.meta import Part
 from meltemi.api.networking.destination_rule import ClientTlsSettings, TcpKeepalive
+from meltemi.api.networking.proxy_config import ProxyImage
 from meltemi.api.scalars import Duration, Int32, Percentage, PortOrZero, UInt32
 
 ForwardClientCertDetails = Literal[
@@ -121,12 +122,6 @@ class ProxyHeaders(Part, frozen=True, kw_only=True):
     preserve_http1_header_case: bool | None = None
     x_forwarded_host: HeaderSwitch | None = None
     x_forwarded_port: HeaderSwitch | None = None
-
-
-class ProxyImage(Part, frozen=True, kw_only=True):
-    """The image of the proxy."""
-
-    image_type: str = ""
 
 
 class ProxyConfig(Part, frozen=True, kw_only=True):

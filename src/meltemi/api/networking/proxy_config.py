@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from meltemi.api.mesh.proxy import ProxyImage
 from meltemi.api.meta import MeshResource, Part, PolicyTargetReference, WorkloadSelector
 from meltemi.api.scalars import Int32
+
+
+class ProxyImage(Part, frozen=True, kw_only=True):
+    """The image of the proxy."""
+
+    image_type: str = ""
 
 
 class ProxyConfigSpec(Part, frozen=True, kw_only=True):
