@@ -10,19 +10,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import click
 from msgspec import inspect
 
 from meltemi.api import core, registry, support
+from meltemi.api.meta import Resource
 from meltemi.api.registry import KINDS, Kind
-from meltemi.api.shaping import core_of, fields_of
+from meltemi.api.shaping import fields_of
 from meltemi.api.support import WITHOUT_EFFECT_HERE, WITHOUT_MEANING_HERE, Node, acted_on
 from meltemi.cli.commands import COMMANDS, SECTIONS
 from meltemi.cli.lazy import USUAL_EXIT_STATUS, Program, Verb
 from meltemi.cli.main import cli
+from meltemi.testing import fields
+from meltemi.testing.fields import struct_of
 
+NAMED = 2  # tests that a field's row names
 HERE = Path(__file__).parent
 MADE = "<!-- Made by docs/generate.py: change the code, not this page. -->"
 
@@ -52,6 +57,9 @@ fields of mesh kinds are refused.
 
 A field stands for everything below it: `retries` in `spec.http` is the whole of it. What has effect in parts has a row of
 its own. What will never be acted on is listed below each table with its reason, which the warning tells too.
+
+A second table names, for each field that is acted on, tests whose objects set it; a field that stands in several places is
+listed where it stands first. A unit test fails if a field has none.
 """
 
 KUBERNETES_INTRODUCTION = """\
@@ -125,7 +133,26 @@ def _mesh_kind(kind: Kind) -> str:
     lines += ["| in | acted on | never | not yet |", "|---|---|---|---|"]
     tree = acted_on(kind.struct)["spec"]
     lines += _rows(fields_of(kind.struct)["spec"].type, tree, "spec", {}, frozenset(never))
-    return "\n".join([*lines, "", *_reasons(never)])
+    return "\n".join([*lines, "", *_reasons(never), *_tests(kind)])
+
+
+def _tests(kind: Kind) -> Iterator[str]:
+    """A table of tests that set each field: of the most telling kinds of tests, the first of each."""
+    yield "| field | set by |"
+    yield "|---|---|"
+    by_field = tests_by_field()[kind.struct]
+    for field in fields.fields(kind.struct):
+        names = by_field.get((field.struct, field.name), ())
+        firsts = {name.partition("/")[0]: name for name in reversed(names)}
+        shown = [name for name in names if name in firsts.values()][:NAMED]
+        yield f"| `{field.path}.{field.name}` | {_listed(shown)} |"
+    yield ""
+
+
+@cache
+def tests_by_field() -> dict[type[Resource], dict[tuple[str, str], tuple[str, ...]]]:
+    """By kind, and by struct and field, the tests that set the field."""
+    return fields.tests_of(HERE.parent / "tests")
 
 
 def _reasons(never: dict[str, str]) -> Iterator[str]:
@@ -141,7 +168,7 @@ def _rows(
     kind: inspect.Type, tree: Node, path: str, seen: dict[tuple[type, str], str], without: frozenset[str]
 ) -> Iterator[str]:
     """A row for each struct of whose fields some count and some do not, or that has such a struct in it."""
-    struct = _struct_of(kind)
+    struct = struct_of(kind)
     assert struct is not None
     before = seen.setdefault((struct, _told(tree)), path)
     if before != path:
@@ -152,7 +179,7 @@ def _rows(
         below = tree.get(wire)
         if below is None:
             (never if f"{path}.{wire}" in without else not_yet).append(wire)
-        elif below and _struct_of(field.type) is not None and not _is_whole(field.type, below):
+        elif below and struct_of(field.type) is not None and not _is_whole(field.type, below):
             partly.append((wire, field, below))
         else:
             wholly.append(wire)
@@ -168,7 +195,7 @@ def _told(tree: Node) -> str:
 
 def _is_whole(kind: inspect.Type, tree: Node) -> bool:
     """Whether every field below counts."""
-    struct = _struct_of(kind)
+    struct = struct_of(kind)
     if not tree or struct is None:
         return True
     fields = fields_of(struct)
@@ -191,7 +218,7 @@ def _core_kind(kind: Kind) -> str:
 
 def _honoured(kind: inspect.Type, path: str, left_out: frozenset[str], seen: dict[type, str]) -> Iterator[str]:
     """A row for each struct on the way down."""
-    struct = _struct_of(kind)
+    struct = struct_of(kind)
     assert struct is not None
     before = seen.setdefault(struct, path)
     if before != path:
@@ -200,17 +227,8 @@ def _honoured(kind: inspect.Type, path: str, left_out: frozenset[str], seen: dic
     fields = {wire: field for wire, field in fields_of(struct).items() if f"{path}.{wire}" not in left_out}
     yield f"| `{path}` | {_listed(list(fields))} |"
     for wire, field in fields.items():
-        if _struct_of(field.type) is not None:
+        if struct_of(field.type) is not None:
             yield from _honoured(field.type, f"{path}.{wire}", left_out, seen)
-
-
-def _struct_of(kind: inspect.Type) -> type | None:
-    kind = core_of(kind)
-    if isinstance(kind, inspect.VarTupleType):
-        return _struct_of(kind.item_type)
-    if isinstance(kind, inspect.DictType):
-        return _struct_of(kind.value_type)
-    return kind.cls if isinstance(kind, inspect.StructType) else None
 
 
 PAGES = {"cli.md": cli_page, "compatibility.md": compatibility_page}
