@@ -82,7 +82,7 @@ def port_listener(
             return finish(name, chains.outbound_listener(names.WILDCARD, port, found, default, settings), sources)
 
         made += audiences.variants(wanted, make, within)
-    yield Offer(LISTENER, name, audiences.compact(made), seen_by(service for service, _ in on_port))
+    yield Offer(LISTENER, name, audiences.compact(made), seen_by((service for service, _ in on_port), port))
 
 
 def _viewers(item: Connections) -> Clients:
@@ -140,7 +140,7 @@ def service_listeners(
                 made += audiences.variants(audiences.predicates(item.predicates), make, within)
             yield (
                 (name, f"{service.namespace}/{service.host}"),
-                Offer(LISTENER, name, audiences.compact(made), seen_by([service])),
+                Offer(LISTENER, name, audiences.compact(made), seen_by([service], port.number)),
             )
 
 

@@ -49,11 +49,12 @@ def finish(name: str, message: Message, sources: Iterable[Source] = ()) -> Resou
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """A service that must be visible to a client for an offer to reach it."""
+    """A service that must be visible to a client for an offer to reach it, at a port of its own (0: at whichever)."""
 
     namespace: str
     host: str
     visibility: Visibility = EVERYWHERE
+    port: int = 0
 
 
 class Variant(msgspec.Struct, frozen=True):

@@ -33,7 +33,7 @@ def route_configuration(port: int, services: tuple[Service, ...], *, mesh: View[
     choices = [
         Variant(clients, _shell(name, registry_only)) for clients, registry_only in outbound_policies(mesh.only())
     ]
-    return Offer(ROUTES, name, tuple(choices), seen_by(members))
+    return Offer(ROUTES, name, tuple(choices), seen_by(members, port))
 
 
 def _shell(name: str, registry_only: bool) -> Resource:
@@ -49,9 +49,9 @@ def outbound_policies(mesh: Mesh) -> Iterator[tuple[Clients, bool]]:
     yield SIDECARS, mesh.outbound_registry_only
 
 
-def seen_by(services: Iterable[Service]) -> tuple[Seen, ...]:
-    """Whoever sees one of the services."""
-    return tuple(Seen(service.namespace, service.host, service.visibility) for service in services)
+def seen_by(services: Iterable[Service], port: int) -> tuple[Seen, ...]:
+    """Whoever sees one of the services at that port."""
+    return tuple(Seen(service.namespace, service.host, service.visibility, port) for service in services)
 
 
 def sniffed(
@@ -76,4 +76,4 @@ def sniffed(
 
         virtual_host = names.virtual_host(service.host, port.number)
         made = variants(host, virtual_host, ["*"], mesh.only(), SIDECARS, whole)
-        yield (name, service.namespace), Offer(ROUTES, name, audiences.compact(made), seen_by([service]))
+        yield (name, service.namespace), Offer(ROUTES, name, audiences.compact(made), seen_by([service], port.number))

@@ -69,10 +69,10 @@ def virtual_hosts(
 ) -> Iterator[tuple[Key, Offer] | Problem]:
     """Offers of VirtualHost, one for each port on which the service shares HTTP with others."""
     settings = mesh.only()
-    seen = (Seen(service.namespace, service.host, service.visibility),)
     for port in service.ports:
         if not shares_http(service, port):
             continue
+        seen = (Seen(service.namespace, service.host, service.visibility, port.number),)
         name = names.virtual_host_resource(names.shared_routes(port.number), service.host, port.number)
         host = of_service(service, port.number, routes.get(service.key))
         yield from too_many(host)

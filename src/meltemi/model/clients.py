@@ -43,10 +43,14 @@ EVERYWHERE = Visibility()
 
 
 class EgressHost(msgspec.Struct, frozen=True, order=True):
-    """An entry of Sidecar `egress.hosts`, split: a namespace (`*` any) and a host, which may be a wildcard."""
+    """An entry of Sidecar `egress.hosts`, split: a namespace (`*` any) and a host, which may be a wildcard.
+
+    `port` is the one at which the host is seen; 0 stands for all ports that no other entry of the scope names.
+    """
 
     namespace: str
     host: str
+    port: int = 0
 
 
 class Scope(msgspec.Struct, frozen=True):

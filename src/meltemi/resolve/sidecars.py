@@ -66,7 +66,11 @@ def scope(
     spec = sidecar.spec
     yield from _overruled(sidecar, sidecars)
     own = sidecar.namespace if sidecar.namespace != settings.root_namespace else OWN
-    listed = [_egress(host, own) for listener in spec.egress for host in listener.hosts]
+    listed = [
+        _egress(host, own, listener.port.number if listener.port else 0)
+        for listener in spec.egress
+        for host in listener.hosts
+    ]
     egress = tuple(dict.fromkeys(entry for entry in listed if entry is not None))
     policy = spec.outbound_traffic_policy
     imports = {
@@ -103,21 +107,21 @@ def localised(scope: Scope, namespace: str) -> Scope:
     """A scope as it holds for the proxies of one namespace."""
     if scope.egress is None or all(entry.namespace != OWN for entry in scope.egress):
         return scope
-    egress = (EgressHost(namespace, entry.host) if entry.namespace == OWN else entry for entry in scope.egress)
+    egress = (replace(entry, namespace=namespace) if entry.namespace == OWN else entry for entry in scope.egress)
     return replace(scope, egress=tuple(dict.fromkeys(egress)))
 
 
-def _egress(text: str, own: str) -> EgressHost | None:
+def _egress(text: str, own: str, port: int) -> EgressHost | None:
     """An entry of `hosts`: `namespace/host`, where a host alone is one of any namespace; None for those of none."""
     place, slash, host = text.partition("/")
     if not slash:
-        return EgressHost("*", text)
-    return None if place == NOWHERE else EgressHost(own if place == OWN else place, host)
+        return EgressHost("*", text, port)
+    return None if place == NOWHERE else EgressHost(own if place == OWN else place, host, port)
 
 
 def _rules_for(entry: EgressHost, virtual: View[Key, VirtualService]) -> Iterator[VirtualService]:
     """The VirtualServices for hosts of an entry. Where everything is seen there is nothing to import."""
-    if entry == EgressHost("*", "*"):
+    if (entry.namespace, entry.host, entry.port) == ("*", "*", 0):
         return
     if entry.namespace != "*":
         for service in virtual.by("namespace", entry.namespace):

@@ -19,10 +19,11 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 import msgspec
 
 from meltemi.base import hosts
-from meltemi.envoy.resource import VIRTUAL_HOST, Offer, Resource, Seen
-from meltemi.model.clients import Audience
+from meltemi.envoy.resource import CLUSTER, ENDPOINTS, VIRTUAL_HOST, Offer, Resource, Seen
+from meltemi.model.clients import Audience, EgressHost
 
 Name = tuple[str, str]  # type URL and resource name
+_DESTINATIONS = frozenset({CLUSTER, ENDPOINTS})
 _NOTHING: dict[str, Resource] = {}
 
 
@@ -245,28 +246,40 @@ class Sight:
     Source: Istio `exportTo`, and Sidecar `egress.hosts`.
     """
 
-    __slots__ = ("_hosts", "_namespace", "audience")
+    __slots__ = ("_hosts", "_imports", "_namespace", "_ports", "audience")
 
     def __init__(self, audience: Audience) -> None:
         self.audience = audience
         self._namespace = audience.namespace
-        self._hosts: dict[str, list[str]] | None = None  # patterns by namespace; None: there is no scope
-        if audience.scope.egress is not None:
+        scope = audience.scope
+        self._hosts: dict[str, list[EgressHost]] | None = None  # by namespace; None: there is no scope
+        self._ports = frozenset(entry.port for entry in scope.egress or ())
+        self._imports = frozenset((entry.namespace, entry.host) for entry in scope.imports)
+        if scope.egress is not None:
             self._hosts = {}
-            for entry in audience.scope.egress:
-                self._hosts.setdefault(entry.namespace, []).append(entry.host)
+            for entry in scope.egress:
+                self._hosts.setdefault(entry.namespace, []).append(entry)
 
     def sees(self, offer: Offer) -> bool:
         """Whether the audience sees one of the services that an offer is about: exported to it, and within its scope."""
         return not offer.seen or any(
-            service.visibility.includes(self._namespace) and self._is_in_scope(service) for service in offer.seen
+            service.visibility.includes(self._namespace)
+            and (self._is_in_scope(service) or (offer.type_url in _DESTINATIONS and self._is_imported(service)))
+            for service in offer.seen
         )
 
     def _is_in_scope(self, service: Seen) -> bool:
         if self._hosts is None:
             return True
-        patterns = (*self._hosts.get(service.namespace, ()), *self._hosts.get("*", ()))
-        return any(hosts.matches(pattern, service.host) for pattern in patterns)
+        entries = (*self._hosts.get(service.namespace, ()), *self._hosts.get("*", ()))
+        return any(self._is_at(entry, service.port) and hosts.matches(entry.host, service.host) for entry in entries)
+
+    def _is_at(self, entry: EgressHost, port: int) -> bool:
+        return port in (0, entry.port) or (entry.port == 0 and port not in self._ports)
+
+    def _is_imported(self, service: Seen) -> bool:
+        """Whether the rules of hosts in scope lead to it, so that it is reached without being called by name."""
+        return (service.namespace, service.host) in self._imports
 
 
 def _is_own(audience: Audience, offer: Offer) -> bool:

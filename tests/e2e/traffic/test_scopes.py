@@ -91,6 +91,47 @@ def test_a_sidecar_scope_narrows_what_its_clients_know(policies: Policies, town:
     assert not [name for name in known if ABROAD in name]
 
 
+def test_a_scope_may_show_a_service_at_one_port_only(policies: Policies, town: Town) -> None:
+    policies.write(
+        "Sidecar",
+        "caller",
+        """
+        workloadSelector: {labels: {app: caller}}
+        outboundTrafficPolicy: {mode: REGISTRY_ONLY}
+        egress:
+        - {port: {number: 8080, protocol: HTTP, name: http}, hosts: [./books.town.svc.cluster.local]}
+        - {port: {number: 9000, protocol: TCP, name: tcp}, hosts: [./books.town.svc.cluster.local]}
+        """,
+    )
+    assert town.caller.get("http://books:8080/").status == 200
+    assert town.caller.get("tcp://books:9000", messages=("a",)).ok
+    assert town.caller.get("http://books:8081/", timeout=2).error
+    assert town.caller.get("tcp://books:9001", hear_first=True, timeout=2).error
+    assert town.caller.get("http://stranger.abroad:8080/").status == 502
+    assert town.rival.get("http://books:8081/").status == 200
+
+
+def test_what_the_rules_of_a_host_in_scope_lead_to_is_reached(policies: Policies, town: Town) -> None:
+    policies.write(
+        "VirtualService",
+        "books",
+        "{hosts: [books], http: [{route: [{destination: {host: stranger.abroad.svc.cluster.local, port: {number: 8080}}}]}]}",
+    )
+    policies.write(
+        "Sidecar",
+        "caller",
+        """
+        workloadSelector: {labels: {app: caller}}
+        outboundTrafficPolicy: {mode: REGISTRY_ONLY}
+        egress: [{hosts: [./*]}]
+        """,
+    )
+    reply = town.caller.get("http://books:8080/")
+    assert reply.status == 200
+    assert reply.echo.pod == town.stranger.name
+    assert town.caller.get("http://stranger.abroad:8080/").status == 502
+
+
 def test_a_scope_that_is_widened_again_brings_services_back(policies: Policies, town: Town) -> None:
     for hosts, status in (("./*", 502), ("./*, abroad/*", 200), ("./*", 502)):
         policies.write(

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from meltemi.envoy.resource import Offer, Resource, offer
-from meltemi.model.clients import Audience, ProxyKind
-from meltemi.xds.shelf import Catalogue
+from meltemi.envoy.resource import CLUSTER, ENDPOINTS, LISTENER, VIRTUAL_HOST, Offer, Resource, Seen, offer
+from meltemi.model.clients import Audience, EgressHost, ProxyKind, Scope
+from meltemi.xds.shelf import Catalogue, Sight
 
 SIDECARS = Audience("sidecars", ProxyKind.SIDECAR, "shop")
 
@@ -32,3 +32,34 @@ def test_a_views_offer_does_not_hide_another_of_the_same_name(gateway_first: boo
         return found.version if found else ""
 
     assert (version("sidecars"), version("edge")) == ("mesh", "edge")
+
+
+def sees(scope: Scope, seen: Seen, type_url: str = LISTENER) -> bool:
+    """Whether a client with that scope sees an offer about that service."""
+    return Sight(Audience("a", ProxyKind.SIDECAR, "shop", scope=scope)).sees(Offer(type_url, "n", (), (seen,)))
+
+
+PORTS = Scope(egress=(EgressHost("shop", "cart.shop", 80), EgressHost("*", "*")))
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "seen"),
+    [("cart.shop", 80, True), ("pay.shop", 80, False), ("pay.shop", 81, True), ("pay.shop", 0, True)],
+)
+def test_a_port_that_a_scope_names_shows_only_the_hosts_named_with_it(host: str, port: int, seen: bool) -> None:
+    assert sees(PORTS, Seen("shop", host, port=port)) is seen
+
+
+def test_a_scope_of_ports_alone_shows_no_other_port() -> None:
+    scope = Scope(egress=(EgressHost("shop", "*", 80),))
+    assert sees(scope, Seen("shop", "pay.shop", port=80))
+    assert not sees(scope, Seen("shop", "pay.shop", port=81))
+
+
+def test_what_rules_lead_to_is_reached_and_not_called_by_name() -> None:
+    scope = Scope(egress=(EgressHost("shop", "*"),), imports=(EgressHost("bank", "ledger.bank"),))
+    ledger = Seen("bank", "ledger.bank")
+    assert sees(scope, ledger, CLUSTER)
+    assert sees(scope, ledger, ENDPOINTS)
+    assert not sees(scope, ledger, LISTENER)
+    assert not sees(scope, ledger, VIRTUAL_HOST)
