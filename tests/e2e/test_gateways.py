@@ -8,6 +8,7 @@ from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -19,7 +20,7 @@ from msgspec.structs import replace
 
 from meltemi.base.refs import Ref
 from meltemi.base.spiffe import SpiffeId
-from meltemi.ca.authority import Authority, private_pem
+from meltemi.ca.authority import private_pem
 from meltemi.envoy import secrets
 from meltemi.envoy.resource import Resource
 from meltemi.local.door import Door
@@ -28,6 +29,7 @@ from meltemi.model.gateways import GatewayServer, ServerTls, ServerTlsMode
 from meltemi.model.routes import Forward, HttpMatch, Route, Target, TcpMatch, TcpRoute, VirtualHost, WeightedTarget
 from meltemi.model.security import Attribute, Authorization, Condition, MutualTls, Policy, Rule, ValueMatch, Verdict
 from meltemi.model.services import Protocol
+from meltemi.testing.certificates import Issuer
 from meltemi.testing.sandboxed import run_sandboxed
 from meltemi.testing.secrets import authority
 
@@ -128,12 +130,12 @@ def outside(rig: InboundRig, own: tuple[bytes, bytes] | None = None) -> ssl.SSLC
     return context
 
 
-async def accepts(rig: InboundRig, clients: Authority, url: str, own: tuple[bytes, bytes] | None = None) -> None:
-    """Make an authority known whose certificates clients may show, and wait until one is let in."""
-    [roots] = secrets.of_kubernetes("istio-system", "shop-cacert", {"ca.crt": clients.trust_bundle.encode()})
-    rig.hub.vault.put(roots.name, roots)
+async def accepts(rig: InboundRig, roots: str, url: str, own: tuple[bytes, bytes]) -> None:
+    """Make an authority known whose certificates clients may show, and wait until this one is let in."""
+    [resource] = secrets.of_kubernetes("istio-system", "shop-cacert", {"ca.crt": roots.encode()})
+    rig.hub.vault.put(resource.name, resource)
     async with asyncio.timeout(10):
-        while await fails(get(rig, url, outside(rig, own or certificate(clients, CLIENT)))):
+        while await fails(get(rig, url, outside(rig, own))):
             pass
 
 
@@ -260,7 +262,7 @@ def test_mutual_tls_takes_clients_of_the_named_authority_only() -> None:
 
     async def test(rig: InboundRig) -> None:
         url = f"https://shop.example:{SECURE}/"
-        await accepts(rig, clients, url)
+        await accepts(rig, clients.trust_bundle, url, certificate(clients, CLIENT))
         assert f"URI={CLIENT}" in rig.seen[-1]["x-forwarded-client-cert"]
         assert await fails(get(rig, url, outside(rig)))
         assert await fails(get(rig, url, outside(rig, rig.credential(CLIENT))))
@@ -274,7 +276,7 @@ def test_clients_may_show_a_certificate_or_none_but_not_a_forged_one() -> None:
 
     async def test(rig: InboundRig) -> None:
         url = f"https://shop.example:{SECURE}/"
-        await accepts(rig, clients, url)
+        await accepts(rig, clients.trust_bundle, url, certificate(clients, CLIENT))
         assert f"URI={CLIENT}" in rig.seen[-1]["x-forwarded-client-cert"]
         assert (await get(rig, url, outside(rig)))[0] == 200
         assert str(CLIENT) not in rig.seen[-1]["x-forwarded-client-cert"]
@@ -305,10 +307,23 @@ def test_a_client_certificate_that_the_server_does_not_list_is_refused() -> None
     async def test(rig: InboundRig) -> None:
         for name in ("key.example", "hash.example"):
             url = f"https://{name}:{SECURE}/"
-            await accepts(rig, clients, url, known)
+            await accepts(rig, clients.trust_bundle, url, known)
             assert await fails(get(rig, url, outside(rig, unknown)))
 
     within(test, https(by_key, "key.example"), https(by_hash, "hash.example"), names=("key.example", "hash.example"))
+
+
+def test_a_client_certificate_that_its_authority_has_revoked_is_refused(tmp_path: Path) -> None:
+    issuer = Issuer("clients")
+    good, revoked = (issuer.client("ada.example") for _ in range(2))
+    (tmp_path / "revoked.pem").write_text(issuer.revoking(revoked))
+
+    async def test(rig: InboundRig) -> None:
+        url = f"https://shop.example:{SECURE}/"
+        await accepts(rig, issuer.certificate, url, (good.certificate.encode(), good.key.encode()))
+        assert await fails(get(rig, url, outside(rig, (revoked.certificate.encode(), revoked.key.encode()))))
+
+    within(test, https(replace(MUTUAL, revoked_file=str(tmp_path / "revoked.pem")), "shop.example"))
 
 
 def test_of_two_certificates_each_client_is_shown_the_one_that_it_understands() -> None:

@@ -29,9 +29,10 @@ CIPHER_SUITES = frozenset(
         ),
         *(f"ECDHE-{key}-{rest}" for key in ("ECDSA", "RSA") for rest in ("AES128-GCM-SHA256", "AES256-GCM-SHA384")),
         *("AES128-GCM-SHA256", "AES256-GCM-SHA384", "AES128-SHA", "AES256-SHA"),
+        *("ECDHE-RSA-AES128-SHA256", "DES-CBC3-SHA"),
     }
 )
-"""The suites that Envoy takes: with one that it does not know, it would refuse all servers of the port."""
+"""Suites that Envoy takes: with one that it does not know, it would refuse all servers of the port."""
 _CHECKS_CLIENTS = ("MUTUAL", "OPTIONAL_MUTUAL")
 
 
@@ -79,7 +80,7 @@ def _settings(tls: ServerTlsSettings, secrets: tuple[str, ...], authorities: str
         subject_alt_names=tls.subject_alt_names,
         min_version="" if tls.min_protocol_version == "TLS_AUTO" else tls.min_protocol_version,
         max_version="" if tls.max_protocol_version == "TLS_AUTO" else tls.max_protocol_version,
-        cipher_suites=tuple(suite for suite in tls.cipher_suites if suite in CIPHER_SUITES),
+        cipher_suites=tuple(suite for suite in tls.cipher_suites if _is_known(suite)),
     )
 
 
@@ -117,9 +118,15 @@ def _credential(served: Served, namespace: str, name: str, content: str, found: 
     )
 
 
+def _is_known(suite: str) -> bool:
+    """Whether Envoy takes it: a suite, or several that it prefers alike, as in `[one|other]`."""
+    several = suite.startswith("[") and suite.endswith("]")
+    return all(each in CIPHER_SUITES for each in (suite[1:-1].split("|") if several else (suite,)))
+
+
 def _unknown_suites(served: Served, tls: ServerTlsSettings) -> Iterator[Problem]:
     for position, suite in enumerate(tls.cipher_suites):
-        if suite not in CIPHER_SUITES:
+        if not _is_known(suite):
             yield problems.warning(
                 served.gateway,
                 f"{served.path}.tls.cipherSuites[{position}]",

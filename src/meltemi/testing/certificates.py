@@ -39,6 +39,16 @@ class Issuer:
         """A client's certificate, with its name as subject and DNS name."""
         return self._issue(name, (name,), ExtendedKeyUsageOID.CLIENT_AUTH)
 
+    def revoking(self, *pairs: Pair) -> str:
+        """The list of these certificates as revoked, PEM."""
+        now = datetime.now(UTC) - _SKEW
+        builder = x509.CertificateRevocationListBuilder(self._name, now, now + _LIFE)
+        for pair in pairs:
+            number = x509.load_pem_x509_certificate(pair.certificate.encode()).serial_number
+            entry = x509.RevokedCertificateBuilder().serial_number(number).revocation_date(now).build()
+            builder = builder.add_revoked_certificate(entry)
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+
     def _issue(self, subject: str, hosts: tuple[str, ...], usage: x509.ObjectIdentifier) -> Pair:
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = (

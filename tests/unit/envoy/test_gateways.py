@@ -330,6 +330,22 @@ def test_tls_passed_through_is_routed_by_name_unopened() -> None:
     assert refusal(found) == ""
 
 
+def test_mutual_tls_crosses_a_port_that_other_servers_share() -> None:
+    crossed = tcp_server(
+        name="tls.443.crossing.front.shop",
+        port=443,
+        protocol=Protocol.TLS,
+        hosts=("*.local",),
+        tls=ServerTls(mode=ServerTlsMode.AUTO_PASSTHROUGH),
+    )
+    found = resources(crossed, https_server(SIMPLE, "a.example"))
+    crossing, opened = listeners(found)["0.0.0.0_443"].filter_chains
+    assert list(crossing.filter_chain_match.server_names) == ["*.local"]
+    assert not crossing.HasField("transport_socket")
+    assert opened.HasField("transport_socket")
+    assert refusal(found) == ""
+
+
 def test_tls_of_connections_can_be_opened() -> None:
     server = tcp_server(to_bytes(), name="tls.443", port=443, protocol=Protocol.TLS, tls=SIMPLE, hosts=("a.example",))
     found = resources(server)
