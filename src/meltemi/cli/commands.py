@@ -37,6 +37,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("get", OBJECTS, "List objects"),
     Command("describe", OBJECTS, "Tell all about one object: status, problems, where it is live, events"),
     Command("validate", OBJECTS, "Check files without a mesh"),
+    Command("analyze", OBJECTS, "Find what is wrong with objects together, in files or in a mesh"),
     Command("status", PROXIES, "The mesh at a glance"),
     Command("proxy-status", PROXIES, "How far each proxy has come with its configuration"),
     Command("proxy-config", PROXIES, "What a proxy is configured with, and which object each part came from"),
