@@ -28,7 +28,7 @@ from meltemi.api.networking import (
 )
 from meltemi.api.security import AuthorizationPolicy, PeerAuthentication
 from meltemi.base.refs import Ref
-from meltemi.envoy import base, binding, clusters, crossings, listeners, virtual_hosts
+from meltemi.envoy import base, binding, clusters, crossings, http_proxy, listeners, virtual_hosts
 from meltemi.envoy import endpoints as assignments
 from meltemi.envoy import gateways as gateway_resources
 from meltemi.envoy import inbound as inbound_resources
@@ -264,6 +264,16 @@ def build() -> Pipeline:
             virtual_hosts.orphan_virtual_hosts,
             orphans,
             using(mesh=settings, services=all_services),
+        ),
+        g.expand("envoy/http_proxy", http_proxy.listener, settings),
+        g.expand(
+            "envoy/http_proxy_hosts",
+            http_proxy.service_hosts,
+            all_services,
+            using(mesh=settings, routes=http, services=all_services),
+        ),
+        g.expand(
+            "envoy/http_proxy_orphans", http_proxy.orphan_hosts, orphans, using(mesh=settings, services=all_services)
         ),
         g.expand("envoy/inbound", inbound_resources.inbound, serving, using(mesh=settings, views=classes)),
         g.expand(

@@ -119,7 +119,7 @@ ACTED_ON: dict[type[Resource], frozenset[str]] = {
         | _under("spec", "defaultServiceExportTo defaultVirtualServiceExportTo defaultDestinationRuleExportTo")
         | _under("spec", "connectTimeout protocolDetectionTimeout tcpKeepalive h2UpgradePolicy dnsRefreshRate")
         | _under("spec", "accessLogFile accessLogFormat accessLogEncoding defaultHttpRetryPolicy pathNormalization")
-        | _under("spec", "proxyListenPort proxyInboundListenPort meshMTLS inboundTrafficPolicy")
+        | _under("spec", "proxyListenPort proxyInboundListenPort proxyHttpPort meshMTLS inboundTrafficPolicy")
         | _under("spec", "tlsDefaults.cipherSuites tlsDefaults.ecdhCurves verifyCertificateAtClient")
         | _under("spec.defaultConfig", _PROXY)
         | _under("spec", "disableEnvoyListenerLog inboundClusterStatName outboundClusterStatName")
