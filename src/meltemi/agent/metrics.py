@@ -64,8 +64,13 @@ class Scrape(msgspec.Struct, frozen=True):
 
 
 def application_scrape(annotations: Mapping[str, str]) -> Scrape | None:
-    """What a pod's `prometheus.io/scrape`, `/port`, `/path` and `/scheme` annotations ask for, if anything."""
+    """What a pod's `prometheus.io/scrape`, `/port`, `/path` and `/scheme` annotations ask for, if anything.
+
+    `prometheus.istio.io/merge-metrics: "false"` says that the application is scraped by itself.
+    """
     if annotations.get("prometheus.io/scrape", "").lower() != "true":
+        return None
+    if annotations.get("prometheus.istio.io/merge-metrics", "true").lower() == "false":
         return None
     if annotations.get("prometheus.io/scheme", "http").lower() != "http":
         return None
@@ -84,7 +89,7 @@ class Status:
         self._identity = identity
         self._dial = dial
         self._clock = clock
-        self._scrape = application_scrape(spec.annotations)
+        self._scrape = application_scrape(spec.annotations) if spec.merges_metrics else None
         self._scrapes = 0
         self._failures = {"envoy": 0, "application": 0}
 

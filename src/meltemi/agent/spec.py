@@ -43,7 +43,8 @@ class ProxySpec(msgspec.Struct, frozen=True, kw_only=True):
     mesh's roots (PEM), `control_plane` where Envoy gets its configuration (mutual TLS) and `authority` where the agent
     gets certificates (TLS and token). `files` is the directory below which the paths of file secrets are looked up;
     empty serves none. `certificate_ttl` is the lifetime
-    to ask for, in seconds (0: the authority's default). `environment` has variables of the user's; those that begin with
+    to ask for, in seconds (0: the authority's default). `merges_metrics`: the
+    application's metrics stand beside Envoy's on the agent's page. `environment` has variables of the user's; those that begin with
     `ISTIO_META_` go into the node metadata too. For `drain_seconds` after a change of a listener, requests on its old
     connections are finished. Envoy writes its log files every `flush_seconds` or `flush_size` KiB (0: its own number). `mark` is the socket mark of Envoy's own connections, which capture rules exempt (0: none).
     """
@@ -80,6 +81,7 @@ class ProxySpec(msgspec.Struct, frozen=True, kw_only=True):
     drain_seconds: int = 45
     flush_seconds: float = 1.0
     flush_size: int = 0
+    merges_metrics: bool = True
     environment: Mapping[str, str] = msgspec.field(default_factory=dict)
     mark: int = 1337
     max_downstream_connections: int = 1_000_000

@@ -122,6 +122,8 @@ ACTED_ON: dict[type[Resource], frozenset[str]] = {
         | _under("spec", "proxyListenPort proxyInboundListenPort proxyHttpPort meshMTLS inboundTrafficPolicy")
         | _under("spec", "tlsDefaults.cipherSuites tlsDefaults.ecdhCurves verifyCertificateAtClient")
         | _under("spec.defaultConfig", _PROXY)
+        | _under("spec", "defaultTrafficPolicy.connectionPool defaultTrafficPolicy.outlierDetection")
+        | _under("spec", "enablePrometheusMerge")
         | _under("spec", "disableEnvoyListenerLog inboundClusterStatName outboundClusterStatName")
     ),
 }
@@ -189,6 +191,11 @@ NEVER_ACTED_ON: dict[type[Resource], dict[str, str]] = {
             "Istio has dropped it",
             "spec.defaultConfig",
             "discoveryRefreshDelay availabilityZone controlPlaneAuthPolicy statNameLength sds envoyMetricsServiceAddress",
+        ),
+        **_because(
+            "as in Istio, only limits and outlier detection hold for the whole mesh",
+            "spec.defaultTrafficPolicy",
+            "loadBalancer tls portLevelSettings tunnel proxyProtocol retryBudget",
         ),
         **_because("the control plane reads the one API server that it belongs to", "spec", "configSources"),
         **_because("Istio has dropped it: certificates of applications go into Secrets", "spec", "certificates"),

@@ -118,7 +118,7 @@ def _original_destination(name: str, mesh: Mesh) -> Cluster:
         type=Cluster.ORIGINAL_DST,
         lb_policy=Cluster.CLUSTER_PROVIDED,
         connect_timeout=duration(mesh.connect_timeout),
-        circuit_breakers=pools.circuit_breakers(ConnectionPool()),
+        circuit_breakers=pools.circuit_breakers(mesh.default_pool or ConnectionPool()),
         upstream_connection_options=pools.connection_options(mesh.tcp_keepalive),
     )
     options = HttpProtocolOptions()

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 import aiohttp
 import msgspec
+from msgspec.structs import replace
 
 from meltemi.agent.bootstrap import encode
 from meltemi.agent.client import AgentClient
@@ -136,7 +137,7 @@ class ProxyLauncher:
         meshes = sorted(await self._all(MeshConfig), key=seniority)
         settings = meshes[0].spec if meshes else MeshConfigSpec()
         try:
-            return wishes(
+            found = wishes(
                 pod.annotations,
                 default=settings.default_config,
                 configs=await self._all(ProxyConfig),
@@ -144,6 +145,7 @@ class ProxyLauncher:
                 labels=pod.labels,
                 root_namespace=settings.root_namespace or ROOT_NAMESPACE,
             )
+            return replace(found, merges_metrics=settings.enable_prometheus_merge is not False)
         except ValueError as error:
             raise OSError(str(error)) from error
 
@@ -181,6 +183,7 @@ class ProxyLauncher:
             flush_size=wished.flush_size,
             environment=wished.environment,
             mesh_id=wished.mesh_id,
+            merges_metrics=wished.merges_metrics,
             proxy_config=wished.config,
         )
 

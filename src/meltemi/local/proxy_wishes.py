@@ -34,6 +34,7 @@ class ProxyWishes(msgspec.Struct, frozen=True, kw_only=True):
     flush_size: int = 0
     environment: Mapping[str, str] = {}
     mesh_id: str = ""
+    merges_metrics: bool = True
     config: Mapping[str, Any] = {}
 
 

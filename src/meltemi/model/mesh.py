@@ -9,7 +9,7 @@ import msgspec
 from meltemi.base.durations import Timeout
 from meltemi.model.clients import EVERYWHERE, Visibility
 from meltemi.model.routes import RetryPolicy
-from meltemi.model.traffic import KeepAlive
+from meltemi.model.traffic import ConnectionPool, KeepAlive, OutlierDetection
 
 
 class TlsLimits(msgspec.Struct, frozen=True):
@@ -24,7 +24,8 @@ class Mesh(msgspec.Struct, frozen=True, kw_only=True):
     """Mesh-wide settings, with Istio's defaults. Durations and sizes as in MeshConfig.
 
     `system_roots` is the file with the roots that the system trusts, where proxies run. `mutual_tls` limits the mesh's own
-    TLS and `tls_defaults` all other. Names of clusters in statistics are patterns with Istio's `%SERVICE%` and the like.
+    TLS and `tls_defaults` all other. `default_pool` and `default_outlier` hold where no rule has limits of its own.
+    Names of clusters in statistics are patterns with Istio's `%SERVICE%` and the like.
     """
 
     trust_domain: str = "cluster.local"
@@ -54,6 +55,8 @@ class Mesh(msgspec.Struct, frozen=True, kw_only=True):
     listener_logs: bool = True
     inbound_stat_name: str = ""
     outbound_stat_name: str = ""
+    default_pool: ConnectionPool | None = None
+    default_outlier: OutlierDetection | None = None
     system_roots: str = "/etc/ssl/certs/ca-certificates.crt"
     path_normalization: str = "BASE"
     outbound_listener_port: int = 15001

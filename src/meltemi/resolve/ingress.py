@@ -47,14 +47,14 @@ def needs_own_address(sidecar: Sidecar) -> bool:
 def connection_pool(sidecar: Sidecar | None, number: int, mesh: Mesh) -> ConnectionPool:
     """The limits on connections to the application at a port: the port's own, or those for all ports."""
     if sidecar is None:
-        return ConnectionPool()
+        return mesh.default_pool or ConnectionPool()
     own = next((each.connection_pool for each in sidecar.spec.ingress if each.port.number == number), None)
     return _pool(own or sidecar.spec.inbound_connection_pool, mesh)
 
 
 def _pool(settings: ConnectionPoolSettings | None, mesh: Mesh) -> ConnectionPool:
     if settings is None:
-        return ConnectionPool()
+        return mesh.default_pool or ConnectionPool()
     return filled_in(Sections(connection_pool=settings), mesh, external=False).pool
 
 

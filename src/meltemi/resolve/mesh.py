@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from meltemi.api.mesh import MeshConfig, MeshConfigSpec
 from meltemi.api.mesh.config import MeshTlsConfig
+from meltemi.api.networking.destination_rule import TrafficPolicy
 from meltemi.base.durations import Timeout
 from meltemi.base.ordering import seniority
 from meltemi.base.problems import Problem
@@ -18,7 +19,7 @@ from meltemi.model.clients import Visibility
 from meltemi.model.mesh import Mesh, TlsLimits
 from meltemi.resolve import problems
 from meltemi.resolve.actions import retry_policy
-from meltemi.resolve.traffic_policies import duration, keepalive
+from meltemi.resolve.traffic_policies import Sections, duration, filled_in, keepalive
 
 DEFAULTS = Mesh()
 
@@ -103,10 +104,19 @@ def settings(spec: MeshConfigSpec) -> Mesh:
         "proxy_http_port": spec.proxy_http_port or None,
     }
     said = {field: value for field, value in chosen.items() if value is not None}
-    found = msgspec.structs.replace(DEFAULTS, **said)
+    found = _with_default_policy(msgspec.structs.replace(DEFAULTS, **said), spec.default_traffic_policy)
     if spec.default_http_retry_policy is None:
         return found
     return msgspec.structs.replace(found, default_retry=retry_policy(spec.default_http_retry_policy, DEFAULTS))
+
+
+def _with_default_policy(mesh: Mesh, policy: TrafficPolicy | None) -> Mesh:
+    """The mesh with limits for connections to which no rule gives any: each of the two sections by itself."""
+    if policy is None:
+        return mesh
+    sections = Sections(connection_pool=policy.connection_pool, outlier_detection=policy.outlier_detection)
+    limits = filled_in(sections, mesh, external=False)
+    return replace(mesh, default_pool=limits.pool if policy.connection_pool else None, default_outlier=limits.outlier)
 
 
 def _visibility(export_to: tuple[str, ...]) -> Visibility | None:

@@ -68,10 +68,11 @@ def overlay(below: Sections, policy: api.TrafficPolicy | None, port: int) -> Sec
 
 def filled_in(sections: Sections, mesh: Mesh, external: bool) -> TrafficPolicy:
     """The policy with every default in its place. mTLS is automatic where nobody says otherwise, but not to outsiders."""
+    pool = mesh.default_pool if sections.connection_pool is None else None
     return TrafficPolicy(
         balancing=_balancing(sections.load_balancer),
-        pool=_pool(sections.connection_pool, mesh),
-        outlier=_outlier(sections.outlier_detection),
+        pool=pool or _pool(sections.connection_pool, mesh),
+        outlier=_outlier(sections.outlier_detection) or mesh.default_outlier,
         tls=_tls(sections.tls, mesh, external),
         proxy_protocol=sections.proxy_protocol,
     )

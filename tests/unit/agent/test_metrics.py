@@ -106,6 +106,7 @@ async def test_a_last_line_without_an_end_gets_one() -> None:
         ),
         ({"prometheus.io/scrape": "true", "prometheus.io/port": "http"}, None),
         ({"prometheus.io/scrape": "true", "prometheus.io/scheme": "https"}, None),
+        ({"prometheus.io/scrape": "true", "prometheus.istio.io/merge-metrics": "false"}, None),
     ],
 )
 def test_annotations_say_whether_and_where_the_application_is_scraped(

@@ -74,6 +74,18 @@ spec:
     assert "ambient mode" in problem.message
 
 
+def test_settings_of_proxies_that_the_mesh_acts_on_are_not_told() -> None:
+    text = """\
+apiVersion: meltemi.dev/v1alpha1
+kind: MeshConfig
+metadata: {name: mesh}
+spec:
+  enablePrometheusMerge: false
+  defaultConfig: {concurrency: 2, proxyMetadata: {A: b}, holdApplicationUntilProxyStarts: true}
+"""
+    assert warned(text) == [("spec.defaultConfig.holdApplicationUntilProxyStarts", 6)]
+
+
 def test_a_field_without_effect_is_told_with_its_line() -> None:
     assert warned("""\
 apiVersion: networking.istio.io/v1

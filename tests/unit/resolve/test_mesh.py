@@ -92,3 +92,35 @@ spec:
     mesh = resolved.only("mesh")
     assert mesh.mutual_tls == TlsLimits("TLSV1_3", (), ("P-256",))
     assert mesh.tls_defaults == TlsLimits("", ("AES128-GCM-SHA256",))  # Istio heeds no minimum there
+
+
+def test_limits_of_the_mesh_hold_where_no_rule_has_its_own(resolved: Any) -> None:
+    resolved.apply("""
+apiVersion: meltemi.dev/v1alpha1
+kind: MeshConfig
+metadata: {name: mesh}
+spec:
+  defaultTrafficPolicy:
+    connectionPool: {tcp: {maxConnections: 9}}
+    outlierDetection: {consecutive5xxErrors: 2}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: cart}
+spec: {ports: [{name: http, port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: pay}
+spec: {ports: [{name: http, port: 80}]}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: pay}
+spec: {host: pay, trafficPolicy: {connectionPool: {tcp: {maxConnections: 3}}}}
+""")
+    limits = {}
+    for host in ("cart", "pay"):
+        policy = resolved.row("destinations", host).variants[-1].policy(80)
+        limits[host] = (policy.pool.max_connections, policy.outlier.consecutive_5xx_errors)
+    assert limits == {"cart": (9, 2), "pay": (3, 2)}
