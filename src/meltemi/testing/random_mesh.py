@@ -411,11 +411,12 @@ class RandomMesh:
                 "hosts": [self._one(("*", "*.example.org", "www.example.org", "shop/*"))],
             }
             if protocol == "HTTPS":
-                server["tls"] = {"mode": self._one(("SIMPLE", "MUTUAL", "PASSTHROUGH")), "credentialName": "cert"}
-                if server["tls"]["mode"] == "PASSTHROUGH":
-                    del server["tls"]["credentialName"]
+                mode = self._one(("SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL", "ISTIO_MUTUAL", "PASSTHROUGH"))
+                server["tls"] = {"mode": mode}
+                if mode not in ("ISTIO_MUTUAL", "PASSTHROUGH"):
+                    server["tls"]["credentialName"] = "cert"
             elif protocol == "TLS":
-                server["tls"] = {"mode": "PASSTHROUGH"}
+                server["tls"] = {"mode": self._one(("PASSTHROUGH", "AUTO_PASSTHROUGH"))}
             elif protocol == "HTTP" and self._random.random() < 0.2:
                 server["tls"] = {"httpsRedirect": True}
             servers.append(server)
