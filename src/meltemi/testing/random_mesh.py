@@ -433,8 +433,22 @@ class RandomMesh:
             spec |= self._fields(workloadSelector=lambda: {"labels": {"app": self._one(SERVICES)}})
         spec |= self._fields(
             outboundTrafficPolicy=lambda: {"mode": self._one(("REGISTRY_ONLY", "ALLOW_ANY"))},
+            inboundConnectionPool=lambda: {"tcp": {"maxConnections": self._random.randint(1, 9)}},
+            ingress=lambda: [self._ingress(port) for port in self._some(PORTS, at_least=1)],
         )
+        if self._random.random() < 0.3:
+            port = {"number": self._one(PORTS), "name": "p", "protocol": self._one(("HTTP", "TCP"))}
+            spec["egress"].insert(0, {"port": port, "hosts": self._some(("./*", "shop/*"), at_least=1)})
         self._add("networking.istio.io/v1", "Sidecar", namespace, self._name("sc"), spec=spec)
+
+    def _ingress(self, port: int) -> Json:
+        return {"port": {"number": port, "name": f"p-{port}", "protocol": self._one(("HTTP", "TCP", "GRPC"))}} | (
+            self._fields(
+                defaultEndpoint=lambda: self._one(("127.0.0.1:9999", "0.0.0.0:9998", "unix:///run/app.sock")),
+                captureMode=lambda: self._one(("NONE", "IPTABLES")),
+                connectionPool=lambda: {"http": {"http2MaxRequests": 5}},
+            )
+        )
 
     # === security ===
 

@@ -436,6 +436,12 @@ BAD = [
         "spec.ingress[0].tls.mode",
         "only gateways pass TLS on by its server name",
     ),
+    (
+        "Sidecar",
+        "egress: [{hosts: ['./*']}]\noutboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}",
+        "spec.outboundTrafficPolicy.mode",
+        "only the whole mesh can find unknown hosts by their names",
+    ),
     ("ProxyConfig", "selector: {matchLabels: {a: b}}", "spec", "the ProxyConfig says nothing"),
     ("ProxyConfig", "concurrency: -1", "spec.concurrency", "it is negative"),
     ("ProxyConfig", "environmentVariables: {'A=B': c}", "spec.environmentVariables[A=B]", "'A=B' is not a name of a variable"),

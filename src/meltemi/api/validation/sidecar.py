@@ -33,6 +33,12 @@ def sidecar(resource: Sidecar) -> Faults:
     if spec.inbound_connection_pool:
         yield from connection_pool("spec.inboundConnectionPool", spec.inbound_connection_pool)
     policy = spec.outbound_traffic_policy
+    if policy and policy.mode == "ALLOW_ANY_DYNAMIC_DNS":
+        yield Fault(
+            "spec.outboundTrafficPolicy.mode",
+            "only the whole mesh can find unknown hosts by their names",
+            "use ALLOW_ANY or REGISTRY_ONLY",
+        )
     if policy and policy.egress_proxy:
         if policy.mode != "ALLOW_ANY":
             yield Fault(
