@@ -1,13 +1,13 @@
 """Rules that a VirtualService leaves to another: its own and its delegates', as one list in order.
 
 A rule with `delegate` stands for the rules of a VirtualService without hosts. Each of them holds where both its own
-match and the delegating rule's match; what it does not say, the delegating rule says for it.
+match and the delegating rule's match; what it does not say, the delegating rule says for it. As in Istio, a rule of which
+a match goes beyond the delegating rule's does not hold at all, and its author is told.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
 
 import msgspec
 
@@ -93,8 +93,8 @@ def _delegated(rule: Rule, virtual: VirtualServices) -> Generator[Problem, None,
                 service,
                 path,
                 "UnreachableRule",
-                f"no request fits both this rule and {rule.path} of {root.ref}, which delegates to it",
-                "narrow the match of the delegating rule, not beyond it",
+                f"a match of this rule lies within none of {rule.path} of {root.ref}, which delegates to it",
+                "let each match say the same as one of the delegating rule's, or narrow it by an exact text or a prefix",
             )
     return found
 
@@ -110,51 +110,64 @@ def _not_a_delegate(rule: Rule, namespace: str, name: str, service: VirtualServi
 
 
 def _merge(root: HttpRoute, leaf: HttpRoute) -> HttpRoute | None:
-    """The delegate's rule within the delegating one, or None if no request could fit both."""
+    """The delegate's rule within the delegating one, or None if one of its matches lies within none of the other's."""
     match = leaf.match or root.match
     if root.match and leaf.match:
-        both = [_both(one, other) for one in root.match for other in leaf.match]
-        match = tuple(each for each in both if each is not None)
-        if not match:
+        within = [(inner, [outer for outer in root.match if _lies_within(inner, outer)]) for inner in leaf.match]
+        if not all(outers for _, outers in within):
             return None
+        match = tuple(_both(outer, inner) for inner, outers in within for outer in outers)
     inherited = {field: getattr(root, field) for field in _INHERITED if getattr(leaf, field) in (None, ())}
     return msgspec.structs.replace(leaf, match=match, **inherited)
 
 
-def _both(root: HttpMatchRequest, leaf: HttpMatchRequest) -> HttpMatchRequest | None:
-    """What fits both matches, as far as it can be said in one; None where nothing does."""
-    merged: dict[str, Any] = {}
-    for field in ("uri", "scheme", "method", "authority"):
-        one, other = getattr(root, field), getattr(leaf, field)
-        merged[field] = _narrower(one, other)
-        if merged[field] is None and (one or other):
-            return None
-    if root.port and leaf.port and root.port != leaf.port:
-        return None
-    if root.source_namespace and leaf.source_namespace and root.source_namespace != leaf.source_namespace:
-        return None
-    for field in ("headers", "without_headers", "query_params", "source_labels"):
-        one, other = getattr(root, field), getattr(leaf, field)
-        if any(other.get(key, value) != value for key, value in one.items()):
-            return None
-        merged[field] = {**one, **other}
-    return HttpMatchRequest(
-        name="-".join(each for each in (root.name, leaf.name) if each),
-        port=leaf.port or root.port,
-        gateways=leaf.gateways or root.gateways,
-        ignore_uri_case=leaf.ignore_uri_case or root.ignore_uri_case,
-        source_namespace=leaf.source_namespace or root.source_namespace,
-        stat_prefix=leaf.stat_prefix or root.stat_prefix,
-        **merged,
+def _lies_within(leaf: HttpMatchRequest, root: HttpMatchRequest) -> bool:
+    """Whether Istio takes a match for one within the other: for each thing that both speak of, the narrower or the same.
+
+    Of the clients' namespace and of upper and lower case in paths, both must say the same.
+    """
+    texts = ("uri", "scheme", "method", "authority")
+    named = ("headers", "without_headers", "query_params")
+    return (
+        all(_is_narrower(getattr(leaf, field), getattr(root, field)) for field in texts)
+        and all(
+            _is_narrower(wanted, getattr(root, field).get(key))
+            for field in named
+            for key, wanted in getattr(leaf, field).items()
+        )
+        and leaf.ignore_uri_case == root.ignore_uri_case
+        and (not leaf.port or root.port in (0, leaf.port))
+        and root.source_namespace in ("", leaf.source_namespace)
+        and all(root.source_labels.get(key, value) == value for key, value in leaf.source_labels.items())
+        and (not root.gateways or set(leaf.gateways) <= set(root.gateways))
     )
 
 
-def _narrower(one: StringMatch | None, other: StringMatch | None) -> StringMatch | None:
-    """The narrower of two comparisons, if one lies within the other."""
-    if one is None or other is None or one == other:
-        return other or one
-    for wide, narrow in ((one, other), (other, one)):
-        text = narrow.exact if narrow.exact is not None else narrow.prefix
-        if wide.prefix is not None and text is not None and text.startswith(wide.prefix):
-            return narrow
-    return None
+def _both(root: HttpMatchRequest, leaf: HttpMatchRequest) -> HttpMatchRequest:
+    """What fits both matches, of which the one lies within the other."""
+    return HttpMatchRequest(
+        name="-".join(each for each in (root.name, leaf.name) if each),
+        uri=leaf.uri or root.uri,
+        scheme=leaf.scheme or root.scheme,
+        method=leaf.method or root.method,
+        authority=leaf.authority or root.authority,
+        headers={**root.headers, **leaf.headers},
+        without_headers={**root.without_headers, **leaf.without_headers},
+        query_params={**root.query_params, **leaf.query_params},
+        source_labels={**root.source_labels, **leaf.source_labels},
+        port=leaf.port or root.port,
+        gateways=leaf.gateways or root.gateways,
+        ignore_uri_case=leaf.ignore_uri_case,
+        source_namespace=leaf.source_namespace,
+        stat_prefix=leaf.stat_prefix or root.stat_prefix,
+    )
+
+
+def _is_narrower(leaf: StringMatch | None, root: StringMatch | None) -> bool:
+    """Whether a comparison lies within another. Of regular expressions nobody can tell, so that they never do."""
+    if leaf is None or root is None:
+        return True
+    if root.exact is not None:
+        return leaf.exact == root.exact
+    text = leaf.exact if leaf.exact is not None else leaf.prefix
+    return root.prefix is not None and text is not None and text.startswith(root.prefix)

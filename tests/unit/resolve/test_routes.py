@@ -408,7 +408,7 @@ kind: VirtualService
 metadata: {{name: leaf}}
 spec:
   http:
-  - {to("reviews", match="[{uri: {exact: /api/a}}, {uri: {exact: /other}}]")}
+  - {to("reviews", match="[{uri: {exact: /api/a}}]")}
   - {to("reviews")}
 """
     )
@@ -418,6 +418,56 @@ spec:
     assert first.action.timeout == Timeout.of(timedelta(seconds=1))
     assert third.match == HttpMatch()
     assert shop.problems() == {}
+
+
+@pytest.mark.parametrize(
+    ("root", "leaf", "holds"),
+    [
+        ("uri: {prefix: /a}", "uri: {prefix: /a/b}", True),
+        ("uri: {prefix: /a/b}", "uri: {prefix: /a}", False),
+        ("uri: {exact: /a}", "uri: {exact: /a}", True),
+        ("uri: {exact: /a}", "uri: {prefix: /a}", False),
+        ("uri: {regex: /a}", "uri: {regex: /a}", False),
+        ("uri: {prefix: /a}", "uri: {prefix: /a}, ignoreUriCase: true", False),
+        ("headers: {x: {prefix: a}}", "headers: {x: {exact: ab}}", True),
+        ("headers: {x: {exact: a}}", "headers: {x: {exact: b}}", False),
+        ("headers: {x: {exact: a}}", "queryParams: {x: {exact: b}}", True),
+        ("port: 9080", "method: {exact: GET}", True),
+        ("port: 9080", "port: 80", False),
+        ("sourceNamespace: shop", "method: {exact: GET}", False),
+        ("sourceLabels: {a: b}", "sourceLabels: {a: c}", False),
+        ("gateways: [mesh]", "gateways: [front]", False),
+    ],
+)
+def test_a_rule_of_a_delegate_holds_if_its_match_lies_within_the_delegating_rules(
+    shop: Any, root: str, leaf: str, holds: bool
+) -> None:
+    shop.apply(
+        virtual(f"[{{match: [{{{root}}}], delegate: {{name: leaf}}}}]")
+        + f"""
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: leaf}}
+spec:
+  http: [{to("reviews", match=f"[{{{leaf}}}]", name="inner")}]
+"""
+    )
+    assert ("UnreachableRule" not in shop.problems()) == holds
+
+
+def test_one_match_beyond_the_delegating_rule_undoes_the_rule(shop: Any) -> None:
+    shop.apply(
+        virtual("[{match: [{uri: {prefix: /api}}], delegate: {name: leaf}}]")
+        + f"""
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: leaf}}
+spec:
+  http: [{to("reviews", match="[{uri: {exact: /api/a}}, {uri: {exact: /other}}]", name="inner")}]
+"""
+    )
+    assert [route.name for route in routes(shop)] == ["default"]
+    assert shop.problems()["UnreachableRule"].ref.name == "leaf"
 
 
 def test_a_delegate_that_is_missing_is_a_problem(shop: Any) -> None:
