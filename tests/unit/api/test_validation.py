@@ -444,7 +444,12 @@ BAD = [
     ),
     ("ProxyConfig", "selector: {matchLabels: {a: b}}", "spec", "the ProxyConfig says nothing"),
     ("ProxyConfig", "concurrency: -1", "spec.concurrency", "it is negative"),
-    ("ProxyConfig", "environmentVariables: {'A=B': c}", "spec.environmentVariables[A=B]", "'A=B' is not a name of a variable"),
+    (
+        "ProxyConfig",
+        "environmentVariables: {'A=B': c}",
+        "spec.environmentVariables[A=B]",
+        "'A=B' is not a name of a variable",
+    ),
     (
         "Sidecar",
         "egress: [{hosts: ['./*']}, {port: {number: 80}, hosts: ['./*']}]",
