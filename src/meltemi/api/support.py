@@ -32,8 +32,7 @@ _HTTP_MATCH = (
     "name uri scheme method authority headers withoutHeaders queryParams port sourceLabels sourceNamespace gateways "
     "ignoreUriCase statPrefix"
 )
-_POLICY = (
-    "loadBalancer.simple loadBalancer.consistentHash loadBalancer.warmup loadBalancer.warmupDurationSecs "
+_LIMITS = (
     "connectionPool.tcp "
     "connectionPool.http.http1MaxPendingRequests connectionPool.http.http2MaxRequests "
     "connectionPool.http.maxRequestsPerConnection connectionPool.http.maxRetries connectionPool.http.idleTimeout "
@@ -41,7 +40,10 @@ _POLICY = (
     "outlierDetection.consecutiveErrors outlierDetection.consecutive5xxErrors outlierDetection.consecutiveGatewayErrors "
     "outlierDetection.consecutiveLocalOriginFailures outlierDetection.splitExternalLocalOriginErrors "
     "outlierDetection.interval outlierDetection.baseEjectionTime outlierDetection.maxEjectionPercent "
-    "outlierDetection.minHealthPercent tls"
+    "outlierDetection.minHealthPercent"
+)
+_POLICY = (
+    "loadBalancer.simple loadBalancer.consistentHash loadBalancer.warmup loadBalancer.warmupDurationSecs tls " + _LIMITS
 )
 _SERVER_TLS = (
     "httpsRedirect mode serverCertificate privateKey caCertificates credentialName credentialNames "
@@ -122,7 +124,7 @@ ACTED_ON: dict[type[Resource], frozenset[str]] = {
         | _under("spec", "proxyListenPort proxyInboundListenPort proxyHttpPort meshMTLS inboundTrafficPolicy")
         | _under("spec", "tlsDefaults.cipherSuites tlsDefaults.ecdhCurves verifyCertificateAtClient")
         | _under("spec.defaultConfig", _PROXY)
-        | _under("spec", "defaultTrafficPolicy.connectionPool defaultTrafficPolicy.outlierDetection")
+        | _under("spec.defaultTrafficPolicy", _LIMITS)
         | _under("spec", "enablePrometheusMerge")
         | _under("spec", "disableEnvoyListenerLog inboundClusterStatName outboundClusterStatName")
     ),
