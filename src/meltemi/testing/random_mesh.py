@@ -96,6 +96,8 @@ class RandomMesh:
         metadata: Json = {}
         if self._random.random() < 0.2:
             metadata["annotations"] = {"networking.istio.io/exportTo": self._one((".", "*", "shop,lab", "~"))}
+        if self._random.random() < 0.2:
+            metadata["labels"] = {f"istio.io/persistent-session{self._one(('', '-header'))}": "x-session"}
         self._add("v1", "Service", namespace, name, spec=spec, metadata=metadata)
         addresses = []
         for version in VERSIONS:
@@ -248,6 +250,8 @@ class RandomMesh:
             scheme=lambda: self._one(("http", "https")),
             redirectCode=lambda: self._one((301, 302, 303, 307, 308)),
         )
+        if "uri" in redirect and self._random.random() < 0.5:
+            redirect["prefixRewrite"] = redirect.pop("uri")
         return redirect or {"uri": "/elsewhere"}
 
     def _rewrite(self) -> Json:
