@@ -125,6 +125,7 @@ KINDS: tuple[Kind, ...] = (
         versions=_NETWORKING_VERSIONS,
         status=True,
     ),
+    Kind(struct=networking.EnvoyFilter, plural="envoyfilters", group=NETWORKING, versions=("v1alpha3",), status=True),
     Kind(struct=networking.ProxyConfig, plural="proxyconfigs", group=NETWORKING, versions=("v1beta1",), status=True),
     # Security
     Kind(

@@ -1,6 +1,7 @@
 """The kinds of `networking.istio.io`, a module per kind."""
 
 from meltemi.api.networking.destination_rule import DestinationRule, DestinationRuleSpec
+from meltemi.api.networking.envoy_filter import EnvoyFilter, EnvoyFilterSpec
 from meltemi.api.networking.gateway import Gateway, GatewaySpec
 from meltemi.api.networking.proxy_config import ProxyConfig, ProxyConfigSpec
 from meltemi.api.networking.service_entry import ServiceEntry, ServiceEntrySpec, WorkloadEntry, WorkloadEntrySpec
@@ -10,6 +11,8 @@ from meltemi.api.networking.virtual_service import VirtualService, VirtualServic
 __all__ = [
     "DestinationRule",
     "DestinationRuleSpec",
+    "EnvoyFilter",
+    "EnvoyFilterSpec",
     "Gateway",
     "GatewaySpec",
     "ProxyConfig",

@@ -20,6 +20,7 @@ from meltemi.api.meta import MeshResource, Resource
 from meltemi.api.shaping import fields_of
 from meltemi.api.telemetry import Telemetry
 from meltemi.api.validation.destination_rule import destination_rule
+from meltemi.api.validation.envoy_filter import envoy_filter
 from meltemi.api.validation.gateway import gateway
 from meltemi.api.validation.mesh import mesh_config, telemetry
 from meltemi.api.validation.proxy_config import proxy_config
@@ -42,6 +43,7 @@ CHECKS: dict[type[Resource], Callable[[Any], Faults]] = {
     networking.ServiceEntry: service_entry,
     networking.WorkloadEntry: workload_entry,
     networking.Sidecar: sidecar,
+    networking.EnvoyFilter: envoy_filter,
     networking.ProxyConfig: proxy_config,
     security.PeerAuthentication: peer_authentication,
     security.AuthorizationPolicy: authorization_policy,
