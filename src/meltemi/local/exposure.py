@@ -21,7 +21,8 @@ from meltemi.api.core import EndpointSlice, Service
 from meltemi.api.core.services import ServicePort
 from meltemi.api.networking import ServiceEntry
 from meltemi.api.registry import kind_of
-from meltemi.base.hosts import is_address
+from meltemi.base.hosts import is_address, is_wildcard
+from meltemi.base.ordering import seniority
 from meltemi.kube.client import Client
 from meltemi.kube.errors import ApiError
 from meltemi.kube.reflector import What
@@ -177,14 +178,22 @@ def inside(services: Mapping[Key, Service], slices: Slices) -> dict[Address, tup
 
 
 def name_table(services: Mapping[Key, Service], slices: Slices, entries: Sequence[ServiceEntry]) -> NameTable:
-    """The names of services, and those of ServiceEntries that were given addresses."""
+    """The names of services, and those of ServiceEntries that have addresses. For a host of several the oldest answers."""
     hosts: dict[str, tuple[str, ...]] = {}
-    for entry in entries:
-        own = tuple(address for address in entry.spec.addresses if is_address(address))
-        if own:
-            hosts |= {host.lower(): own for host in entry.spec.hosts if not host.startswith("*")}
+    for entry in sorted(entries, key=seniority):
+        for host in entry.spec.hosts:
+            addresses = tuple(_addresses(entry, host))
+            if addresses and not is_wildcard(host):
+                hosts.setdefault(host.lower(), addresses)
     named = tuple(_named(service, slices.get(key, ())) for key, service in services.items())
     return NameTable(named, hosts)
+
+
+def _addresses(entry: ServiceEntry, host: str) -> Iterator[str]:
+    """The addresses that a ServiceEntry gives a host, or else those that its status says it was given."""
+    yield from filter(is_address, entry.spec.addresses)
+    if not entry.spec.addresses and entry.status:
+        yield from (each.value for each in entry.status.addresses if each.host in ("", host) and is_address(each.value))
 
 
 def _named(service: Service, slices: Sequence[EndpointSlice]) -> NamedService:
