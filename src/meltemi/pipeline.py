@@ -39,6 +39,7 @@ from meltemi.model.clients import Audience
 from meltemi.model.mesh import Mesh
 from meltemi.model.proxies import Placement, Proxy
 from meltemi.resolve import (
+    allocation,
     credentials,
     destinations,
     endpoints,
@@ -65,6 +66,7 @@ class Pipeline(msgspec.Struct, frozen=True):
     facts: dict[str, Table[Key, Any]]
     credentials: Table[Key, credentials.Credential]
     mesh: Table[tuple[()], Mesh]
+    allocations: Table[tuple[()], allocation.Allocations]
     proxies: Table[str, Proxy]
     placements: Table[str, Placement]
     audiences: Table[str, Audience]
@@ -126,6 +128,7 @@ def build() -> Pipeline:
     of_entries = g.expand(
         "entry_services", services.from_entry, service_entries, using(mesh=settings, entries=service_entries)
     )
+    allocated = g.single("allocations", allocation.allocations, using(entries=service_entries))
     all_services = g.union(
         "services",
         of_kubernetes,
@@ -289,4 +292,4 @@ def build() -> Pipeline:
         proxy_configs, gateway_objects, peers, policies,
     )  # fmt: skip
     by_kind = {table.name: table for table in objects}
-    return Pipeline(g, by_kind, secrets, settings, proxies, placements, audiences, offers)
+    return Pipeline(g, by_kind, secrets, settings, allocated, proxies, placements, audiences, offers)
