@@ -256,7 +256,7 @@ CASES: tuple[Case, ...] = (
         + istio(
             "RequestAuthentication",
             "r",
-            "selector: {matchLabels: {app: a}}\njwtRules: [{issuer: x, jwks: '{}'}]",
+            "selector: {matchLabels: {app: a}}\njwtRules: [{issuer: x}]",
             SECURITY,
         ),
         "web",
@@ -353,11 +353,14 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         "IST0133",
-        istio("AuthorizationPolicy", "p", "action: DENY\nrules: [] # !", SECURITY).replace(
-            "rules: [] # !", "rules: [] # !"
+        service("a")
+        + istio(
+            "VirtualService",
+            "v",
+            "hosts: [a]\nhttp:\n- fault:\n    abort: {percentage: {value: 1}} # !\n  route: [{destination: {host: a}}]",
         ),
-        "rules: [] # !",
-        "rules: [{}]",
+        "abort: {",
+        "abort: {httpStatus: 503, ",
     ),
     Case(
         "IST0134",

@@ -19,6 +19,7 @@ from meltemi.api.networking.destination_rule import (
 from meltemi.api.validation import terms
 from meltemi.base.durations import parse_duration
 
+_SOMETHING = "add loadBalancer, connectionPool, outlierDetection or tls"
 _LARGEST_TABLE = 5_000_011
 _LARGEST_RING = 8_388_608
 
@@ -38,15 +39,27 @@ def destination_rule(resource: DestinationRule) -> Faults:
             yield warning(path, f"the subset {subset.name!r} is the same as the whole service", "add labels")
         if subset.traffic_policy:
             yield from traffic_policy(f"{path}.trafficPolicy", subset.traffic_policy)
-    yield from terms.export_to("spec.exportTo", spec.export_to)
+    yield from terms.export_to("spec.exportTo", spec.export_to, resource.namespace)
     if spec.workload_selector:
-        yield from terms.labels("spec.workloadSelector.matchLabels", spec.workload_selector.match_labels)
+        yield from terms.selector("spec.workloadSelector.matchLabels", spec.workload_selector.match_labels)
+        for index, namespace in enumerate(spec.export_to):
+            if namespace not in (".", resource.namespace):
+                yield Fault(
+                    paths.item("spec.exportTo", index),
+                    "a rule for some workloads holds in its own namespace only",
+                    "remove exportTo, or workloadSelector",
+                    "Conflict",
+                )
 
 
 def traffic_policy(path: str, policy: TrafficPolicy) -> Faults:
     """What is wrong with a policy towards a service."""
     if policy == TrafficPolicy():
-        yield warning(path, "the policy says nothing", "add loadBalancer, connectionPool, outlierDetection or tls")
+        yield Fault(path, "the policy says nothing", _SOMETHING, "RequiredField")
+    if policy.tunnel and policy.proxy_protocol:
+        yield Fault(
+            f"{path}.proxyProtocol", "tunnel and proxyProtocol exclude each other", "keep one of the two", "Conflict"
+        )
     yield from _policy(path, policy)
     seen: set[int] = set()
     for index, settings in enumerate(policy.port_level_settings):
@@ -57,6 +70,8 @@ def traffic_policy(path: str, policy: TrafficPolicy) -> Faults:
             yield Fault(f"{where}.port.number", "the port is listed twice", "keep one", "Duplicate")
         else:
             seen.add(settings.port.number)
+        if settings == PortTrafficPolicy(port=settings.port):
+            yield Fault(where, "the policy of the port says nothing", _SOMETHING, "RequiredField")
         yield from _policy(where, settings)
     if policy.tunnel:
         yield from _tunnel(f"{path}.tunnel", policy.tunnel)
@@ -67,6 +82,13 @@ def traffic_policy(path: str, policy: TrafficPolicy) -> Faults:
 def _policy(path: str, policy: TrafficPolicy | PortTrafficPolicy) -> Faults:
     if policy.load_balancer:
         yield from _load_balancer(f"{path}.loadBalancer", policy.load_balancer)
+        locality = policy.load_balancer.locality_lb_setting
+        if locality and (locality.failover or locality.failover_priority) and not policy.outlier_detection:
+            yield warning(
+                f"{path}.loadBalancer.localityLbSetting",
+                "traffic fails over only from endpoints that are known to be unhealthy",
+                "add outlierDetection",
+            )
     if policy.connection_pool:
         yield from connection_pool(f"{path}.connectionPool", policy.connection_pool)
     if policy.outlier_detection:
@@ -117,7 +139,13 @@ def _consistent_hash(path: str, settings: ConsistentHashLb) -> Faults:
         ttl = settings.http_cookie.ttl
         if ttl is not None and parse_duration(ttl).total_seconds() < 0:
             yield Fault(f"{path}.httpCookie.ttl", f"{ttl} is negative", "write 0s or more", "OutOfRange")
-    if settings.maglev and settings.maglev.table_size and not _is_table_size(settings.maglev.table_size):
+    if settings.minimum_ring_size:
+        where = f"{path}.minimumRingSize"
+        yield warning(where, "the field is deprecated", "use ringHash.minimumRingSize", "DeprecatedField")
+        if settings.ring_hash or settings.maglev:
+            name = "ringHash" if settings.ring_hash else "maglev"
+            yield Fault(where, f"minimumRingSize and {name} exclude each other", f"keep {name}", "Conflict")
+    if settings.maglev and not _is_table_size(settings.maglev.table_size):
         yield Fault(
             f"{path}.maglev.tableSize",
             f"{settings.maglev.table_size} is not a prime number up to {_LARGEST_TABLE}",
@@ -156,19 +184,35 @@ def _locality(path: str, settings: LocalityLoadBalancerSetting) -> Faults:
         )
     for index, distribution in enumerate(settings.distribute):
         where = f"{path}.distribute[{index}].to"
+        yield from _locality_name(f"{path}.distribute[{index}].from", distribution.from_)
+        for name, share in distribution.to.items():
+            yield from _locality_name(paths.key(where, name), name)
+            if not 1 <= share <= 100:
+                yield Fault(paths.key(where, name), f"{share} is not a share", "write 1 to 100", "OutOfRange")
         if sum(distribution.to.values()) != 100:
             yield Fault(
                 where, f"the shares add up to {sum(distribution.to.values())}", "make them add up to 100", "OutOfRange"
             )
     for index, failover in enumerate(settings.failover):
+        for name, region in (("from", failover.from_), ("to", failover.to)):
+            if "/" in region or "*" in region:
+                yield Fault(f"{path}.failover[{index}].{name}", f"{region!r} is not a region", "write a region alone")
         if failover.from_ == failover.to:
             yield Fault(f"{path}.failover[{index}].to", "a region cannot stand in for itself", "name another region")
+
+
+def _locality_name(path: str, value: str) -> Faults:
+    """`region/zone/subzone`, shorter ones, and a wildcard for what follows."""
+    parts = value.split("/")
+    wild = "*" in parts[:-1] or any("*" in part and part != "*" for part in parts)
+    if not value or len(parts) > 3 or not all(parts) or wild:
+        yield Fault(path, f"{value!r} is not a locality", "write it as region/zone/subzone or region/*")
 
 
 def connection_pool(path: str, settings: ConnectionPoolSettings) -> Faults:
     """What is wrong with the limits of a pool."""
     if not (settings.tcp or settings.http):
-        yield warning(path, "no limit is set", "add tcp or http")
+        yield Fault(path, "no limit is set", "add tcp or http", "RequiredField")
     if settings.tcp:
         tcp = settings.tcp
         yield from terms.not_negative(f"{path}.tcp.maxConnections", tcp.max_connections)

@@ -20,6 +20,7 @@ _HASH = re.compile(r"[0-9a-fA-F]{64}|[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){31}")
 def gateway(resource: Gateway) -> Faults:
     """What is wrong with a Gateway."""
     spec = resource.spec
+    yield from terms.dns_label("metadata.name", resource.name, "the name of a Gateway")
     if not spec.servers:
         yield Fault("spec.servers", "there is no server", "add a server", "RequiredField")
     yield from terms.labels("spec.selector", spec.selector)
@@ -49,6 +50,8 @@ def _port_names(servers: tuple[Server, ...]) -> Faults:
 
 def _server(path: str, server: Server) -> Faults:
     yield from terms.protocol(f"{path}.port.protocol", server.port.protocol)
+    if server.port.target_port:
+        yield Fault(f"{path}.port.targetPort", "a Gateway listens on the port itself", "remove targetPort")
     if not server.hosts:
         yield Fault(f"{path}.hosts", "the server has no host", "add a host, or '*' for all", "RequiredField")
     for index, host in enumerate(server.hosts):
@@ -87,7 +90,16 @@ def server_tls(path: str, tls: ServerTlsSettings) -> Faults:
             "lower minProtocolVersion, or raise maxProtocolVersion",
             "OutOfRange",
         )
-    yield from terms.duplicates(f"{path}.cipherSuites", tls.cipher_suites, "cipher suite")
+    if tls.min_protocol_version in ("TLSV1_0", "TLSV1_1") and not tls.cipher_suites:
+        yield warning(
+            f"{path}.minProtocolVersion",
+            "none of the usual cipher suites is for a version below TLS 1.2",
+            "add cipherSuites of that version",
+        )
+    for fault in terms.duplicates(f"{path}.cipherSuites", tls.cipher_suites, "cipher suite"):
+        yield warning(fault.path, fault.message, fault.hint, fault.code)
+    if tls.ca_crl and tls.mode == "SIMPLE":
+        yield Fault(f"{path}.caCrl", "SIMPLE asks clients for no certificate to revoke", "set mode: MUTUAL", "Conflict")
     yield from _digests(f"{path}.verifyCertificateSpki", tls.verify_certificate_spki, _KEY_DIGEST, "base64")
     yield from _digests(f"{path}.verifyCertificateHash", tls.verify_certificate_hash, _HASH, "hexadecimal digits")
     for name, digests in (
@@ -131,7 +143,11 @@ def _credentials(path: str, tls: ServerTlsSettings) -> Faults:
     if tls.mode in ("PASSTHROUGH", "AUTO_PASSTHROUGH", "ISTIO_MUTUAL"):
         own_authority = tls.mode == "ISTIO_MUTUAL" and tls.ca_certificates
         for name in (*named, *files, *(("caCertificates",) if own_authority else ())):
-            yield Fault(f"{path}.{name}", f"{tls.mode} uses no certificate of its own", f"remove {name}", "Conflict")
+            message = f"{tls.mode} uses no certificate of its own"
+            if tls.mode == "ISTIO_MUTUAL":
+                yield Fault(f"{path}.{name}", message, f"remove {name}", "Conflict")
+            else:
+                yield warning(f"{path}.{name}", message, f"remove {name}")
         return
     if len(named) > 1 or (named and files):
         first, second = (*named, *files)[:2]

@@ -10,6 +10,7 @@ from meltemi.api.networking.virtual_service import (
     CorsPolicy,
     Destination,
     Headers,
+    HttpDirectResponse,
     HttpFaultInjection,
     HttpMatchRequest,
     HttpRedirect,
@@ -51,6 +52,9 @@ CLAIMS = "@request.auth.claims"
 """What the names of matches on JWT claims begin with."""
 
 _CLAIM = re.compile(rf"{CLAIMS}((\.[^.\[\]]+)+|(\[[^\[\]]+\])+)")
+_AUTHORITY = ("host", ":authority")
+_LARGE_BODY = 100 * 1024
+_LARGEST_BODY = 1024 * 1024
 _STATUS = re.compile(r"[1-5]\d\d")
 
 
@@ -62,6 +66,9 @@ def http_route(path: str, route: HttpRoute, *, delegate: bool = False) -> Faults
     yield from terms.positive(f"{path}.timeout", route.timeout, zero=True)
     if route.headers:
         yield from _headers(f"{path}.headers", route.headers)
+    yield from _authority(path, route)
+    if route.direct_response:
+        yield from _direct_response(f"{path}.directResponse", route.direct_response)
     if route.retries:
         yield from retries(f"{path}.retries", route.retries)
     if route.fault:
@@ -107,7 +114,33 @@ def _action(path: str, route: HttpRoute, *, delegate: bool) -> Faults:
 
 def destination(path: str, value: Destination) -> Faults:
     """A destination: a host. Whether it exists, and the subset, is known only where all objects meet."""
-    yield from terms.host(f"{path}.host", value.host, wildcard=False)
+    if value.host == "*":
+        yield Fault(f"{path}.host", "'*' is not a host here", "name a service", "InvalidHost")
+    else:
+        yield from terms.host(f"{path}.host", value.host)
+    if value.subset:
+        yield from terms.dns_label(f"{path}.subset", value.subset.lower(), "the name of a subset")
+
+
+def _authority(path: str, route: HttpRoute) -> Faults:
+    """The authority is written in one place only."""
+    request = route.headers.request if route.headers else None
+    places = [f"{path}.rewrite.authority"] if route.rewrite and route.rewrite.authority else []
+    for name, entries in (("set", request.set), ("add", request.add)) if request else ():
+        places += [paths.key(f"{path}.headers.request.{name}", key) for key in entries if key.lower() in _AUTHORITY]
+    for place in places[1:]:
+        yield Fault(place, "the authority is written twice", f"keep {places[0].removeprefix(f'{path}.')}", "Conflict")
+
+
+def _direct_response(path: str, response: HttpDirectResponse) -> Faults:
+    if response.status < 200:
+        yield Fault(f"{path}.status", f"{response.status} ends no request", "write 200 to 599", "OutOfRange")
+    body = response.body
+    size = len((body.string or body.bytes or "").encode()) if body else 0
+    if size > _LARGEST_BODY:
+        yield Fault(f"{path}.body", f"the body has {size} bytes", "write less than a megabyte", "OutOfRange")
+    elif size > _LARGE_BODY:
+        yield warning(f"{path}.body", f"each proxy holds the {size} bytes of the body", "let a service answer")
 
 
 def weights(path: str, shares: tuple[int, ...]) -> Faults:
@@ -159,6 +192,8 @@ def _claim(path: str, name: str) -> Faults:
 
 def string_match(path: str, match: StringMatch) -> Faults:
     """The expression of a comparison. That there is only one way to compare is seen elsewhere."""
+    if match.prefix == "":
+        yield Fault(f"{path}.prefix", "an empty prefix fits everything", "write a prefix, or leave the match out")
     if match.regex is not None and match.regex != "*":
         yield from regex(f"{path}.regex", match.regex)
 
@@ -168,10 +203,13 @@ def _headers(path: str, headers: Headers) -> Faults:
         if operations is None:
             continue
         for name, entries in (("set", operations.set), ("add", operations.add)):
-            for header in entries:
+            for header, value in entries.items():
                 where = paths.key(f"{path}.{side}.{name}", header)
                 yield from terms.header_name(where, header)
-                if header.startswith(":") and header != ":authority":
+                yield from terms.header_value(where, value)
+                if side == "response" and header.lower() in _AUTHORITY:
+                    yield Fault(where, f"a response has no {header!r}", "set it on the request")
+                elif header.startswith(":") and header != ":authority":
                     yield Fault(where, f"the pseudo header {header!r} cannot be changed", "use rewrite")
         for index, header in enumerate(operations.remove):
             where = paths.item(f"{path}.{side}.remove", index)
@@ -211,7 +249,9 @@ def _rewrite(path: str, rewrite: HttpRewrite) -> Faults:
 def retries(path: str, policy: HttpRetry) -> Faults:
     """What is wrong with a retry policy."""
     yield from terms.not_negative(f"{path}.attempts", policy.attempts)
-    if policy.attempts == 0 and (policy.per_try_timeout or policy.retry_on or policy.backoff):
+    if policy.attempts == 0 and (
+        policy.per_try_timeout or policy.retry_on or policy.backoff or policy.retry_remote_localities is not None
+    ):
         yield Fault(f"{path}.attempts", "0 attempts switch retries off", "write how often to try again")
     yield from terms.positive(f"{path}.perTryTimeout", policy.per_try_timeout, zero=True)
     yield from terms.positive(f"{path}.backoff", policy.backoff)
@@ -230,14 +270,17 @@ def _fault_injection(path: str, fault: HttpFaultInjection) -> Faults:
         yield Fault(path, "there is no fault", "add delay or abort", "RequiredField")
     if fault.delay:
         if fault.delay.fixed_delay is None:
-            yield Fault(f"{path}.delay.fixedDelay", "the delay has no length", "add fixedDelay", "RequiredField")
+            if fault.delay.exponential_delay is not None:
+                yield Fault(f"{path}.delay.exponentialDelay", "Envoy has no exponential delays", "use fixedDelay")
+            else:
+                yield warning(f"{path}.delay.fixedDelay", "the delay has no length", "add fixedDelay")
         yield from terms.positive(f"{path}.delay.fixedDelay", fault.delay.fixed_delay)
         if not 0 <= fault.delay.percent <= 100:
             yield Fault(f"{path}.delay.percent", f"{fault.delay.percent} is not a percentage", "write 0 to 100")
     if fault.abort:
         abort = fault.abort
         if abort.http_status is None and abort.grpc_status is None and abort.http2_error is None:
-            yield Fault(f"{path}.abort", "the abort has no status", "add httpStatus or grpcStatus", "RequiredField")
+            yield warning(f"{path}.abort", "the abort has no status", "add httpStatus or grpcStatus")
         if abort.http_status is not None and not 200 <= abort.http_status <= 599:
             yield Fault(
                 f"{path}.abort.httpStatus", f"{abort.http_status} is not a status", "write 200 to 599", "OutOfRange"
@@ -261,7 +304,7 @@ def _cors(path: str, cors: CorsPolicy) -> Faults:
     for index, origin in enumerate(cors.allow_origins):
         where = paths.item(f"{path}.allowOrigins", index)
         yield from string_match(where, origin)
-        if origin == StringMatch():
+        if not (origin.exact or origin.prefix or origin.regex):
             yield Fault(where, "nothing is said to compare with", "write exact, prefix or regex")
     for name, headers in (("allowHeaders", cors.allow_headers), ("exposeHeaders", cors.expose_headers)):
         for index, header in enumerate(headers):
@@ -281,5 +324,10 @@ def _mirrors(path: str, route: HttpRoute) -> Faults:
     elif route.mirror_percentage or route.mirror_percent is not None:
         name = "mirrorPercentage" if route.mirror_percentage else "mirrorPercent"
         yield warning(f"{path}.{name}", "there is no mirror for it", "add mirror, or remove it")
+    if route.mirror_percent is not None:
+        where = f"{path}.mirrorPercent"
+        yield warning(where, "the field is deprecated", "use mirrorPercentage", "DeprecatedField")
+        if route.mirror_percent > 100:
+            yield Fault(where, f"{route.mirror_percent} is not a percentage", "write 0 to 100", "OutOfRange")
     for index, mirror in enumerate(route.mirrors):
         yield from destination(f"{paths.item(f'{path}.mirrors', index)}.destination", mirror.destination)

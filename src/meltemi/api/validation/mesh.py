@@ -8,11 +8,13 @@ from meltemi.api import paths
 from meltemi.api.faults import Fault, Faults, warning
 from meltemi.api.mesh import MeshConfig, MeshConfigSpec
 from meltemi.api.mesh.providers import ExtensionProvider
+from meltemi.api.mesh.proxy import CustomTag
 from meltemi.api.shaping import fields_of
-from meltemi.api.telemetry import Telemetry
+from meltemi.api.telemetry import ProviderRef, Telemetry
 from meltemi.api.validation import terms
 from meltemi.api.validation.destination_rule import traffic_policy
 from meltemi.api.validation.http_route import retries
+from meltemi.api.validation.security import attachment
 
 _TRUST_DOMAIN = re.compile(r"[a-z0-9._-]{1,255}")
 
@@ -62,7 +64,7 @@ def _export_defaults(spec: MeshConfigSpec) -> Faults:
         ("defaultVirtualServiceExportTo", spec.default_virtual_service_export_to),
         ("defaultDestinationRuleExportTo", spec.default_destination_rule_export_to),
     ):
-        yield from terms.export_to(f"spec.{name}", values)
+        yield from terms.export_to(f"spec.{name}", values, "", nobody=True)
 
 
 def _listening(spec: MeshConfigSpec) -> Faults:
@@ -110,21 +112,47 @@ def _kinds_of(provider: ExtensionProvider) -> list[str]:
 def telemetry(resource: Telemetry) -> Faults:
     """What is wrong with a Telemetry."""
     spec = resource.spec
-    if spec.selector:
-        yield from terms.labels("spec.selector.matchLabels", spec.selector.match_labels)
-        for name, value in (("targetRef", spec.target_ref), ("targetRefs", spec.target_refs)):
-            if value:
-                yield Fault(f"spec.{name}", f"selector and {name} exclude each other", "keep one", "Conflict")
+    yield from attachment(spec.selector, spec.target_ref, spec.target_refs)
+    if len(spec.tracing) > 1:
+        yield warning("spec.tracing[1]", "only the first entry of tracing counts", "write one")
     for index, tracing in enumerate(spec.tracing):
+        path = paths.item("spec.tracing", index)
         if len(tracing.providers) > 1:
-            yield Fault(f"spec.tracing[{index}].providers", "spans go to one provider", "keep one")
+            yield warning(f"{path}.providers", "spans go to one provider: the first", "keep one")
+        yield from _referred(path, tracing.providers)
+        for name, custom in tracing.custom_tags.items():
+            yield from _custom_tag(paths.key(f"{path}.customTags", name), name, custom)
+    for index, logging in enumerate(spec.access_logging):
+        yield from _referred(paths.item("spec.accessLogging", index), logging.providers)
     for index, metrics in enumerate(spec.metrics):
         path = paths.item("spec.metrics", index)
+        yield from _referred(path, metrics.providers)
         yield from terms.positive(f"{path}.reportingInterval", metrics.reporting_interval)
         for at, override in enumerate(metrics.overrides):
+            if override.match and override.match.custom_metric == "":
+                where = f"{path}.overrides[{at}].match.customMetric"
+                yield Fault(where, "the name is empty", "write the metric's name", "RequiredField")
             for tag, change in override.tag_overrides.items():
                 where = paths.key(f"{path}.overrides[{at}].tagOverrides", tag)
                 if change.operation == "UPSERT" and not change.value:
                     yield Fault(f"{where}.value", "UPSERT needs a value", "add a CEL expression", "RequiredField")
                 if change.operation == "REMOVE" and change.value:
                     yield Fault(f"{where}.value", "REMOVE uses no value", "remove it")
+
+
+def _referred(path: str, providers: tuple[ProviderRef, ...]) -> Faults:
+    for index, provider in enumerate(providers):
+        if not provider.name:
+            where = f"{paths.item(f'{path}.providers', index)}.name"
+            yield Fault(where, "the provider has no name", "name one of extensionProviders", "RequiredField")
+
+
+def _custom_tag(path: str, name: str, tag: CustomTag) -> Faults:
+    """A tag of spans: it has a name, and its source has one or a value."""
+    if not name:
+        yield Fault(path, "the tag has no name", "write a name", "RequiredField")
+    if tag.literal and not tag.literal.value:
+        yield Fault(f"{path}.literal.value", "the value is empty", "write a value", "RequiredField")
+    for source, value in (("header", tag.header), ("environment", tag.environment)):
+        if value and not value.name:
+            yield Fault(f"{path}.{source}.name", "the name is empty", "write a name", "RequiredField")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import msgspec
+
 from meltemi.api import paths
 from meltemi.api.faults import Fault, Faults, warning
 from meltemi.api.meta import PolicyTargetReference, WorkloadSelector
@@ -38,6 +40,40 @@ CONDITION_KEYS = frozenset(
 )
 """The attributes that a condition may look at, besides those with a name in brackets."""
 
+_IDENTITY = (
+    ("namespaces", "namespaces"),
+    ("not_namespaces", "notNamespaces"),
+    ("principals", "principals"),
+    ("not_principals", "notPrincipals"),
+    ("request_principals", "requestPrincipals"),
+    ("not_request_principals", "notRequestPrincipals"),
+)
+_SEEN_BY_TCP = (
+    "principals",
+    "not_principals",
+    "namespaces",
+    "not_namespaces",
+    "service_accounts",
+    "not_service_accounts",
+    "trust_domains",
+    "not_trust_domains",
+    "ip_blocks",
+    "not_ip_blocks",
+    "remote_ip_blocks",
+    "not_remote_ip_blocks",
+)
+_TARGETS = frozenset(
+    {
+        ("", "Service"),
+        ("core", "Service"),
+        ("networking.istio.io", "ServiceEntry"),
+        ("gateway.networking.k8s.io", "Gateway"),
+        ("gateway.networking.k8s.io", "GatewayClass"),
+    }
+)
+"""The objects that a policy can be attached to, by group and kind."""
+
+_MOST_TARGETS = 16
 _KEYED = re.compile(r"request\.headers\[[^\]]+\]|request\.auth\.claims(\[[^\]]+\])+")
 _ADDRESSES = frozenset({"source.ip", "remote.ip", "destination.ip"})
 
@@ -57,7 +93,7 @@ def peer_authentication(resource: PeerAuthentication) -> Faults:
 def authorization_policy(resource: AuthorizationPolicy) -> Faults:
     """What is wrong with an AuthorizationPolicy."""
     spec = resource.spec
-    yield from _attachment(spec.selector, spec.target_ref, spec.target_refs)
+    yield from attachment(spec.selector, spec.target_ref, spec.target_refs)
     if spec.action == "CUSTOM":
         if not (spec.provider and spec.provider.name):
             yield Fault("spec.provider.name", "CUSTOM needs a provider", "add provider.name", "RequiredField")
@@ -66,9 +102,15 @@ def authorization_policy(resource: AuthorizationPolicy) -> Faults:
     elif spec.provider:
         yield Fault("spec.provider", f"{spec.action} asks no provider", "set action: CUSTOM", "Conflict")
     if spec.action == "DENY" and not spec.rules:
-        yield warning("spec.rules", "a DENY policy without rules denies nothing", "add a rule ({} for all requests)")
+        hint = "add a rule ({} for all requests)"
+        yield Fault("spec.rules", "a DENY policy without rules denies nothing", hint, "RequiredField")
     for index, rule in enumerate(spec.rules):
-        yield from _rule(paths.item("spec.rules", index), rule)
+        path = paths.item("spec.rules", index)
+        yield from _rule(path, rule)
+        if spec.action == "CUSTOM":
+            yield from _before_identity(path, rule)
+        if spec.action == "DENY":
+            yield from _denies_tcp(path, rule)
 
 
 def _rule(path: str, rule: Rule) -> Faults:
@@ -86,6 +128,29 @@ def _rule(path: str, rule: Rule) -> Faults:
             yield from _operation(f"{where}.operation", target.operation)
     for index, condition in enumerate(rule.when):
         yield from _condition(paths.item(f"{path}.when", index), condition)
+
+
+def _before_identity(path: str, rule: Rule) -> Faults:
+    """What CUSTOM rules cannot look at (Istio): they are judged before it is known who calls."""
+    for index, origin in enumerate(rule.from_):
+        for name in _IDENTITY if origin.source else ():
+            if getattr(origin.source, name[0]):
+                where = f"{paths.item(f'{path}.from', index)}.source.{name[1]}"
+                yield Fault(where, f"CUSTOM cannot look at {name[1]}", "leave it to the provider", "NotSupported")
+    for index, condition in enumerate(rule.when):
+        if condition.key in ("source.namespace", "source.principal") or condition.key.startswith("request.auth."):
+            where = f"{paths.item(f'{path}.when', index)}.key"
+            yield Fault(where, f"CUSTOM cannot look at {condition.key}", "leave it to the provider", "NotSupported")
+
+
+def _denies_tcp(path: str, rule: Rule) -> Faults:
+    """A rule that denies by what only HTTP has denies every connection of TCP."""
+    sources = [origin.source for origin in rule.from_ if origin.source]
+    operations = [target.operation for target in rule.to if target.operation]
+    seen = any(getattr(source, name) for source in sources for name in _SEEN_BY_TCP)
+    by_port = any(operation.ports or operation.not_ports for operation in operations)
+    if (sources and not operations and not seen) or (operations and not by_port):
+        yield warning(path, "only HTTP has what the rule looks at: all TCP connections are denied", "add to.ports")
 
 
 def _source(path: str, source: Source) -> Faults:
@@ -192,7 +257,7 @@ def _no_empty_values(path: str, part: Source | Operation | RuleCondition) -> Fau
 def request_authentication(resource: RequestAuthentication) -> Faults:
     """What is wrong with a RequestAuthentication."""
     spec = resource.spec
-    yield from _attachment(spec.selector, spec.target_ref, spec.target_refs)
+    yield from attachment(spec.selector, spec.target_ref, spec.target_refs)
     for index, rule in enumerate(spec.jwt_rules):
         yield from _jwt_rule(paths.item("spec.jwtRules", index), rule)
 
@@ -207,6 +272,11 @@ def _jwt_rule(path: str, rule: JwtRule) -> Faults:
         yield Fault(f"{path}.jwks", "jwks and jwksUri exclude each other", "keep one of the two", "Conflict")
     if rule.jwks_uri and not rule.jwks_uri.startswith(("http://", "https://")):
         yield Fault(f"{path}.jwksUri", f"{rule.jwks_uri!r} is not a URL", "write http://... or https://...")
+    yield from _key_set(f"{path}.jwks", rule.jwks)
+    for name, places in (("fromParams", rule.from_params), ("fromCookies", rule.from_cookies)):
+        for index, place in enumerate(places):
+            if not place:
+                yield Fault(paths.item(f"{path}.{name}", index), "the name is empty", "write a name", "RequiredField")
     yield from terms.positive(f"{path}.timeout", rule.timeout)
     for index, header in enumerate(rule.from_headers):
         yield from terms.header_name(f"{path}.fromHeaders[{index}].name", header.name)
@@ -219,12 +289,26 @@ def _jwt_rule(path: str, rule: JwtRule) -> Faults:
             yield Fault(f"{where}.claim", "the claim has no name", "add a claim", "RequiredField")
 
 
+def _key_set(path: str, text: str) -> Faults:
+    """A JSON Web Key Set (RFC 7517, section 5), or a single key."""
+    if not text:
+        return
+    try:
+        found = msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        yield Fault(path, f"it is not JSON: {error}", 'write a JSON Web Key Set, such as {"keys": [...]}')
+        return
+    keys = found.get("keys", [found]) if isinstance(found, dict) else None
+    if not isinstance(keys, list) or not all(isinstance(key, dict) and key.get("kty") for key in keys):
+        yield Fault(path, "it is not a set of keys", 'write a JSON Web Key Set, such as {"keys": [...]}')
+
+
 def _selector(path: str, selector: WorkloadSelector | None) -> Faults:
     if selector is not None:
-        yield from terms.labels(f"{path}.matchLabels", selector.match_labels)
+        yield from terms.selector(f"{path}.matchLabels", selector.match_labels)
 
 
-def _attachment(
+def attachment(
     selector: WorkloadSelector | None, one: PolicyTargetReference | None, several: tuple[PolicyTargetReference, ...]
 ) -> Faults:
     """A policy is attached by a selector or by references to objects."""
@@ -233,6 +317,16 @@ def _attachment(
     for name in given[1:]:
         yield Fault(f"spec.{name}", f"{given[0]} and {name} exclude each other", "keep one of the two", "Conflict")
     references = {"spec.targetRef": one, **{paths.item("spec.targetRefs", i): ref for i, ref in enumerate(several)}}
+    if len(several) > _MOST_TARGETS:
+        yield Fault("spec.targetRefs", f"{len(several)} are too many", f"name at most {_MOST_TARGETS}", "OutOfRange")
     for path, reference in references.items():
+        if reference is not None and (reference.group, reference.kind) not in _TARGETS:
+            yield Fault(
+                f"{path}.kind",
+                f"a policy cannot be attached to a {reference.kind} of {reference.group or 'the core group'}",
+                "name a Service, a ServiceEntry, or a Gateway of gateway.networking.k8s.io",
+            )
+        if reference is not None and not reference.name:
+            yield Fault(f"{path}.name", "the name is empty", "write a name", "RequiredField")
         if reference is not None and reference.namespace:
             yield Fault(f"{path}.namespace", "a policy is attached in its own namespace only", "remove namespace")

@@ -8,6 +8,7 @@ from meltemi.api.networking.service_entry import ServiceEntry, ServiceEntrySpec,
 from meltemi.api.validation import terms
 from meltemi.base.hosts import is_address, is_wildcard
 
+_TELLING = frozenset({"HTTP", "HTTP2", "GRPC", "GRPC-WEB", "HTTP_PROXY", "HTTPS", "TLS"})
 _BY_NAME = ("DNS", "DNS_ROUND_ROBIN")
 
 
@@ -26,7 +27,9 @@ def service_entry(resource: ServiceEntry) -> Faults:
     yield from _addresses(spec)
     yield from _ports(spec)
     if spec.workload_selector:
-        yield from terms.labels("spec.workloadSelector.labels", spec.workload_selector.labels)
+        yield from terms.selector("spec.workloadSelector.labels", spec.workload_selector.labels)
+        if spec.resolution in ("NONE", *_BY_NAME):
+            yield warning("spec.workloadSelector", f"{spec.resolution} asks no workload", "use resolution STATIC")
         if spec.endpoints:
             yield Fault(
                 "spec.endpoints", "workloadSelector and endpoints exclude each other", "keep one of the two", "Conflict"
@@ -34,7 +37,8 @@ def service_entry(resource: ServiceEntry) -> Faults:
     for index, endpoint in enumerate(spec.endpoints):
         yield from _endpoint(paths.item("spec.endpoints", index), endpoint, spec)
     yield from _resolution(spec)
-    yield from terms.export_to("spec.exportTo", spec.export_to)
+    yield from _several_hosts(spec)
+    yield from terms.export_to("spec.exportTo", spec.export_to, resource.namespace, nobody=True)
 
 
 def workload_entry(resource: WorkloadEntry) -> Faults:
@@ -56,17 +60,33 @@ def _addresses(spec: ServiceEntrySpec) -> Faults:
 
 def _ports(spec: ServiceEntrySpec) -> Faults:
     if not spec.ports:
-        yield Fault("spec.ports", "there is no port", "add a port", "RequiredField")
+        yield warning("spec.ports", "there is no port, so that nothing reaches the hosts", "add a port")
     numbers: set[int] = set()
     for index, port in enumerate(spec.ports):
         path = paths.item("spec.ports", index)
         if port.number in numbers:
             yield Fault(f"{path}.number", f"the port {port.number} is listed twice", "keep one", "Duplicate")
         numbers.add(port.number)
+        if port.target_port and spec.resolution == "NONE":
+            yield warning(f"{path}.targetPort", "NONE keeps the port that the client calls", "remove targetPort")
         yield from terms.dns_label(f"{path}.name", port.name.lower(), "the name of a port")
         if port.protocol:
             yield from terms.protocol(f"{path}.protocol", port.protocol)
     yield from terms.duplicates("spec.ports", [port.name for port in spec.ports], "port name")
+
+
+def _several_hosts(spec: ServiceEntrySpec) -> Faults:
+    """Only requests and server names tell which of several hosts is meant."""
+    if len(spec.hosts) < 2 or spec.resolution == "NONE":
+        return
+    for index, port in enumerate(spec.ports):
+        if port.protocol.upper() not in _TELLING:
+            yield Fault(
+                f"spec.ports[{index}].protocol",
+                f"connections of {port.protocol or 'no protocol'} do not tell which of several hosts is meant",
+                "write a ServiceEntry for each host, or use a protocol of HTTP or TLS",
+                "Conflict",
+            )
 
 
 def _resolution(spec: ServiceEntrySpec) -> Faults:
@@ -75,7 +95,7 @@ def _resolution(spec: ServiceEntrySpec) -> Faults:
     if spec.resolution == "NONE" and spec.endpoints:
         yield Fault(path, "NONE takes the address that the client calls: endpoints are not used", "use STATIC or DNS")
     elif spec.resolution == "STATIC" and not spec.endpoints and not spec.workload_selector:
-        yield Fault("spec.endpoints", "STATIC needs endpoints", "add endpoints or workloadSelector", "RequiredField")
+        yield warning("spec.endpoints", "STATIC needs endpoints", "add endpoints or workloadSelector")
     elif spec.resolution in _BY_NAME:
         if not spec.endpoints and not spec.workload_selector:
             for index, host in enumerate(spec.hosts):
@@ -127,9 +147,13 @@ def _workload(path: str, workload: WorkloadEntrySpec) -> Faults:
     address = workload.address
     if not address and not workload.network:
         yield Fault(f"{path}.address", "the workload has no address", "add an address", "RequiredField")
+    elif not address:
+        yield warning(f"{path}.address", f"it is reached by the gateways of {workload.network} only", "add an address")
     elif address.startswith("unix:"):
         if not address.removeprefix("unix://").startswith(("/", "@")):
             yield Fault(f"{path}.address", "the socket's path is not absolute", "write unix:///path", "InvalidAddress")
+        elif address.endswith("/"):
+            yield Fault(f"{path}.address", "the socket's path is a directory", "name the socket", "InvalidAddress")
         if workload.ports:
             yield Fault(f"{path}.ports", "a Unix socket has no ports", "remove ports", "Conflict")
     elif address:

@@ -12,6 +12,7 @@ from meltemi.api.validation.gateway import server_tls
 from meltemi.base.hosts import is_address
 
 _ENCRYPTED = frozenset({"https", "tls"})
+_HTTP = frozenset({"HTTP", "HTTP2", "GRPC", "GRPC-WEB", "HTTP_PROXY"})
 _LOCAL = ("127.0.0.1", "0.0.0.0", "[::1]", "[::]")
 
 
@@ -21,7 +22,7 @@ def sidecar(resource: Sidecar) -> Faults:
     if spec == SidecarSpec(workload_selector=spec.workload_selector):
         yield Fault("spec", "the Sidecar says nothing", "add egress or ingress", "RequiredField")
     if spec.workload_selector:
-        yield from terms.labels("spec.workloadSelector.labels", spec.workload_selector.labels)
+        yield from terms.selector("spec.workloadSelector.labels", spec.workload_selector.labels)
     ports: set[int] = set()
     for index, listener in enumerate(spec.ingress):
         path = paths.item("spec.ingress", index)
@@ -45,6 +46,9 @@ def sidecar(resource: Sidecar) -> Faults:
                 "spec.outboundTrafficPolicy.egressProxy", "only ALLOW_ANY sends unknown traffic on", "use ALLOW_ANY"
             )
         yield from terms.host("spec.outboundTrafficPolicy.egressProxy.host", policy.egress_proxy.host, wildcard=False)
+        if policy.egress_proxy.port is None:
+            where = "spec.outboundTrafficPolicy.egressProxy.port"
+            yield Fault(where, "it does not say which port", "add port.number", "RequiredField")
 
 
 def _ingress(path: str, listener: IngressListener) -> Faults:
@@ -56,6 +60,9 @@ def _ingress(path: str, listener: IngressListener) -> Faults:
         yield from _ingress_tls(path, listener.port.protocol, listener.tls)
     if listener.connection_pool:
         yield from connection_pool(f"{path}.connectionPool", listener.connection_pool)
+        protocol = listener.port.protocol.upper()
+        if listener.connection_pool.http and protocol and protocol not in _HTTP:
+            yield warning(f"{path}.connectionPool.http", f"a port of {protocol} has no requests", "keep tcp alone")
     endpoint = listener.default_endpoint
     if not endpoint:
         return
@@ -65,7 +72,7 @@ def _ingress(path: str, listener: IngressListener) -> Faults:
             yield Fault(where, "the socket's path is not absolute", "write unix:///path", "InvalidAddress")
         return
     address, _, port = endpoint.rpartition(":")
-    if address not in _LOCAL:
+    if address and address not in _LOCAL:
         yield Fault(
             where,
             f"{endpoint!r} is not an endpoint of this workload",
@@ -86,7 +93,9 @@ def _ingress_tls(path: str, protocol: str, tls: ServerTlsSettings) -> Faults:
         )
     if tls.mode == "AUTO_PASSTHROUGH":
         yield Fault(f"{path}.tls.mode", "only gateways pass TLS on by its server name", "use SIMPLE or MUTUAL")
-    elif tls.mode in ("PASSTHROUGH", "ISTIO_MUTUAL"):
+    elif tls.mode == "ISTIO_MUTUAL":
+        yield Fault(f"{path}.tls.mode", "ISTIO_MUTUAL is what happens without tls as well", "remove tls")
+    elif tls.mode == "PASSTHROUGH":
         yield warning(f"{path}.tls.mode", f"{tls.mode} is what happens without tls as well", "use SIMPLE or MUTUAL")
     if tls.subject_alt_names:
         where = f"{path}.tls.subjectAltNames"
@@ -118,9 +127,15 @@ def _egress(spec: SidecarSpec) -> Faults:
             yield Fault(f"{path}.hosts", "there is no host", "add hosts such as ./* or */*", "RequiredField")
         for at, host in enumerate(listener.hosts):
             yield from terms.namespaced_host(paths.item(f"{path}.hosts", at), host, special="*.~")
+        for fault in terms.duplicates(f"{path}.hosts", listener.hosts, "host"):
+            yield warning(fault.path, fault.message, fault.hint)
+        if "*/*" in listener.hosts and len(listener.hosts) > 1:
+            yield warning(f"{path}.hosts", "*/* selects everything, so that the others say nothing", "keep */* alone")
 
 
 def _bind(path: str, listener: IngressListener | EgressListener) -> Faults:
+    if listener.port and listener.port.target_port:
+        yield Fault(f"{path}.port.targetPort", "a Sidecar listens on the port itself", "remove targetPort")
     bind, number = listener.bind, listener.port.number if listener.port else None
     if bind.startswith("unix:") and isinstance(listener, EgressListener):
         if number or listener.capture_mode in ("DEFAULT", "IPTABLES"):

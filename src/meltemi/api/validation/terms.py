@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
 from meltemi.api import paths
-from meltemi.api.faults import Fault, Faults
+from meltemi.api.faults import Fault, Faults, warning
 from meltemi.base.durations import parse_duration
 from meltemi.base.hosts import is_address
 
@@ -21,6 +21,7 @@ _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _HEADER = re.compile(r"[-A-Za-z0-9!#$%&'*+.^_`|~]+")
 _LABEL_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _MILLISECOND = timedelta(milliseconds=1)
 _ZERO = timedelta()
 
@@ -96,6 +97,21 @@ def labels(path: str, values: Mapping[str, str]) -> Faults:
             )
 
 
+def selector(path: str, values: Mapping[str, str]) -> Faults:
+    """Labels by which workloads are selected: an object that says it selects should say which."""
+    if not values:
+        yield warning(path, "the selector has no labels, so that it selects everything", "add labels, or remove it")
+    yield from labels(path, values)
+
+
+def header_value(path: str, value: str) -> Faults:
+    """The value of a header that is written: no control characters, and `%` only in pairs, around one of Envoy's variables."""
+    if _CONTROL.search(value):
+        yield Fault(path, "the value has a control character", "remove it")
+    elif value.replace("%%", "").count("%") % 2:
+        yield Fault(path, f"a '%' in {value!r} is not closed", "write %VARIABLE%, or %% for the sign itself")
+
+
 def subnets(path: str, values: Iterable[str]) -> Faults:
     """IP addresses or ranges such as `10.0.0.0/8`."""
     for index, value in enumerate(values):
@@ -141,15 +157,17 @@ def protocol(path: str, value: str) -> Faults:
         yield Fault(path, f"{value!r} is not a protocol", f"write one of {names}", "UnknownProtocol")
 
 
-def export_to(path: str, values: tuple[str, ...]) -> Faults:
-    """Namespaces to which an object is shown: names, `.`, `*` or `~`."""
+def export_to(path: str, values: tuple[str, ...], namespace: str, *, nobody: bool = False) -> Faults:
+    """Namespaces to which an object of `namespace` is shown: names, `.`, `*`, and with `nobody` also `~`."""
     for index, value in enumerate(values):
         where = paths.item(path, index)
-        if value not in (".", "*", "~"):
-            yield from dns_label(where, value, "a namespace, '.', '*' or '~'")
+        if value == "~" and not nobody:
+            yield Fault(where, "only a ServiceEntry can be shown to nobody", "write '.' for its own namespace")
+        elif value not in (".", "*", "~"):
+            yield from dns_label(where, value, "a namespace, '.' or '*'")
         elif value in ("*", "~") and len(values) > 1:
             yield Fault(where, f"{value!r} leaves nothing for the others to say", f"write {value!r} alone")
-    yield from duplicates(path, values, "namespace")
+    yield from duplicates(path, [namespace if value == "." else value for value in values], "namespace")
 
 
 def duplicates(path: str, values: Iterable[str], what: str) -> Faults:

@@ -16,7 +16,7 @@ from meltemi.api.networking.virtual_service import (
 )
 from meltemi.api.validation import terms
 from meltemi.api.validation.http_route import claims, destination, http_route, weights
-from meltemi.base.hosts import matches
+from meltemi.base.hosts import is_address, matches
 
 MESH = "mesh"
 """The gateway that stands for all sidecars."""
@@ -30,7 +30,7 @@ def virtual_service(resource: VirtualService) -> Faults:
     for index, gateway in enumerate(spec.gateways):
         yield from gateway_name(paths.item("spec.gateways", index), gateway)
     yield from terms.duplicates("spec.gateways", spec.gateways, "gateway")
-    yield from terms.export_to("spec.exportTo", spec.export_to)
+    yield from terms.export_to("spec.exportTo", spec.export_to, resource.namespace)
     if not (spec.http or spec.tls or spec.tcp):
         yield Fault("spec", "there is no rule", "add http, tls or tcp", "RequiredField")
     for index, http in enumerate(spec.http):
@@ -60,6 +60,11 @@ def gateway_name(path: str, value: str) -> Faults:
         yield from terms.dns_label(path, namespace, "a namespace")
     if not name:
         yield Fault(path, "the gateway's name is empty", "write a name, namespace/name, or mesh")
+    elif slash:
+        yield from terms.dns_label(path, name, "the name of a Gateway")
+    elif "." in name:
+        short, namespace = name.split(".")[:2]
+        yield warning(path, "the gateway is named as a host", f"write {namespace}/{short}", "DeprecatedForm")
     else:
         yield from terms.host(path, name, wildcard=False)
 
@@ -132,6 +137,9 @@ def _tls_route(path: str, route: TlsRoute, spec: VirtualServiceSpec) -> Faults:
             yield Fault(f"{where}.sniHosts", "there is no SNI host", "name one, or '*'", "RequiredField")
         for at, sni in enumerate(match.sni_hosts):
             inner = paths.item(f"{where}.sniHosts", at)
+            if is_address(sni):
+                yield warning(inner, "clients do not send an IP address as server name", "write a DNS name")
+                continue
             found = list(terms.host(inner, sni))
             yield from found
             if not found and not any(matches(host, sni) for host in spec.hosts):
