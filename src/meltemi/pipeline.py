@@ -170,6 +170,7 @@ def build() -> Pipeline:
         virtual,
         using(mesh=settings, gateways=gateway_objects, services=all_services, destinations=towards),
     )
+    g.derive("references/service_entries", references.service_entry, service_entries, using(services=all_services))
     g.derive(
         "references/destination_rules",
         references.destination_rule,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from meltemi.api.networking import DestinationRule, Gateway, VirtualService
+from meltemi.api.networking import DestinationRule, Gateway, ServiceEntry, VirtualService
 from meltemi.api.networking.virtual_service import (
     HttpMatchRequest,
     L4MatchAttributes,
@@ -44,6 +44,20 @@ def virtual_service(
             yield from _gateway(service, path, qualified_name, gateways, lookup)
     for path, destination in targets.named(service):
         yield from targets.check(destination, service, path, lookup)
+
+
+def service_entry(entry: ServiceEntry, *, services: View[Key, Service]) -> Iterator[Problem]:
+    """The problems of hosts that a Kubernetes Service of the namespace has, and keeps. Makes no row."""
+    for position, host in enumerate(entry.spec.hosts):
+        found = services.get((entry.namespace, host))
+        if found is not None and found.ref.kind == "Service":
+            yield problems.of(
+                entry,
+                f"spec.hosts[{position}]",
+                "HostConflict",
+                f"it is not in effect for {host}, which is the host of {found.ref}",
+                "name another host, or add endpoints to the Service by a WorkloadEntry with the labels that it selects",
+            )
 
 
 def destination_rule(

@@ -115,6 +115,9 @@ class Resolved:
             using(mesh=settings, gateways=facts["Gateway"], services=all_services, destinations=towards),
         )
         g.derive(
+            "references/service_entries", references.service_entry, facts["ServiceEntry"], using(services=all_services)
+        )
+        g.derive(
             "references/destination_rules",
             references.destination_rule,
             rules,

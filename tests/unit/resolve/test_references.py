@@ -70,3 +70,23 @@ spec: {{host: "{1}"}}
     shop.apply(rule.format("unknown", "reveiws"))
     problem = shop.problems()["HostNotFound"]
     assert (problem.ref.name, problem.path) == ("unknown", "spec.host")
+
+
+def test_a_service_entry_for_the_host_of_a_service_is_told_that_the_service_keeps_it(resolved: Any) -> None:
+    resolved.apply("""
+apiVersion: v1
+kind: Service
+metadata: {name: db}
+spec: {clusterIP: 10.0.0.9, ports: [{port: 80, name: http}]}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: db}
+spec:
+  hosts: [db.example.com, db.shop.svc.cluster.local]
+  resolution: STATIC
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  endpoints: [{address: 192.0.2.1}]
+""")
+    problem = resolved.problems()["HostConflict"]
+    assert (problem.path, problem.ref.kind) == ("spec.hosts[1]", "ServiceEntry")
