@@ -92,9 +92,9 @@ ACTED_ON: dict[type[Resource], frozenset[str]] = {
     ),
     networking.DestinationRule: (
         _under("spec", "host exportTo workloadSelector subsets.name subsets.labels")
-        | _under("spec.trafficPolicy", f"proxyProtocol {_POLICY}")
+        | _under("spec.trafficPolicy", f"proxyProtocol retryBudget {_POLICY}")
         | _under("spec.trafficPolicy.portLevelSettings", f"port {_POLICY}")
-        | _under("spec.subsets.trafficPolicy", f"proxyProtocol {_POLICY}")
+        | _under("spec.subsets.trafficPolicy", f"proxyProtocol retryBudget {_POLICY}")
         | _under("spec.subsets.trafficPolicy.portLevelSettings", f"port {_POLICY}")
     ),
     networking.Gateway: (

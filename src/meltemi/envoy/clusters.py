@@ -153,7 +153,7 @@ def cluster(site: Site, mesh: Mesh) -> Cluster:
             names.outbound_in_statistics(mesh.outbound_stat_name, site.service, site.port, site.subset)
         ),
         connect_timeout=duration(policy.pool.connect_timeout or mesh.connect_timeout),
-        circuit_breakers=pools.circuit_breakers(policy.pool),
+        circuit_breakers=pools.circuit_breakers(policy.pool, policy.retry_budget),
         upstream_connection_options=pools.connection_options(policy.pool.keepalive or mesh.tcp_keepalive),
         metadata=metadata.of_cluster(site.service),
     )

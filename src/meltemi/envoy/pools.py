@@ -21,7 +21,15 @@ from meltemi.envoy.values import (
 )
 from meltemi.model.mesh import Mesh
 from meltemi.model.services import Protocol
-from meltemi.model.traffic import ConnectionPool, Http2Upgrade, KeepAlive, OutlierDetection, TlsMode, TrafficPolicy
+from meltemi.model.traffic import (
+    ConnectionPool,
+    Http2Upgrade,
+    KeepAlive,
+    OutlierDetection,
+    RetryBudget,
+    TlsMode,
+    TrafficPolicy,
+)
 from meltemi.protos import any_of
 from meltemi.protos.envoy.config.cluster.v3.circuit_breaker_pb2 import CircuitBreakers
 from meltemi.protos.envoy.config.cluster.v3.cluster_pb2 import UpstreamConnectionOptions
@@ -44,12 +52,16 @@ from meltemi.protos.envoy.extensions.filters.network.http_connection_manager.v3.
     HttpFilter,
 )
 from meltemi.protos.envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpProtocolOptions
+from meltemi.protos.envoy.type.v3.percent_pb2 import Percent
 
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
-def circuit_breakers(pool: ConnectionPool) -> CircuitBreakers:
-    """The limits of a pool; without a limit Istio means none at all, where Envoy's default would be 1024."""
+def circuit_breakers(pool: ConnectionPool, budget: RetryBudget | None = None) -> CircuitBreakers:
+    """The limits of a pool; without a limit Istio means none at all, where Envoy's default would be 1024.
+
+    A budget takes the place of the limit of retries.
+    """
 
     def limit(value: int | None) -> int:
         return UNLIMITED if value is None else value
@@ -62,9 +74,19 @@ def circuit_breakers(pool: ConnectionPool) -> CircuitBreakers:
                 max_requests=uint32(limit(pool.max_requests)),
                 max_retries=uint32(limit(pool.max_retries)),
                 track_remaining=True,
+                retry_budget=None if budget is None else _retry_budget(budget),
             )
         ]
     )
+
+
+def _retry_budget(budget: RetryBudget) -> CircuitBreakers.Thresholds.RetryBudget:
+    message = CircuitBreakers.Thresholds.RetryBudget(
+        budget_percent=Percent(value=budget.percent), min_retry_concurrency=uint32(budget.min_concurrency)
+    )
+    if budget.interval is not None:
+        message.budget_interval.CopyFrom(duration(budget.interval))
+    return message
 
 
 def connection_options(keepalive: KeepAlive | None) -> UpstreamConnectionOptions | None:

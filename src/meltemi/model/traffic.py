@@ -104,6 +104,17 @@ class ConnectionPool(msgspec.Struct, frozen=True, kw_only=True):
     max_concurrent_streams: int | None = None
 
 
+class RetryBudget(msgspec.Struct, frozen=True, kw_only=True):
+    """How many retries may be under way: a share of the requests under way, but always some. Percent in 0..100.
+
+    With an `interval`, requests of that long ago still count (Envoy `RetryBudget.budget_interval`).
+    """
+
+    percent: float = 20.0
+    min_concurrency: int = 3
+    interval: timedelta | None = None
+
+
 class OutlierDetection(msgspec.Struct, frozen=True, kw_only=True):
     """When an endpoint is set aside for a time (Istio `OutlierDetection`). Percent in 0..100."""
 
@@ -152,6 +163,7 @@ class TrafficPolicy(msgspec.Struct, frozen=True, kw_only=True):
     outlier: OutlierDetection | None = None
     tls: ClientTls = ClientTls()
     proxy_protocol: str = ""
+    retry_budget: RetryBudget | None = None
 
 
 class Subset(msgspec.Struct, frozen=True):

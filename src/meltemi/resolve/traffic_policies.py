@@ -24,6 +24,7 @@ from meltemi.model.traffic import (
     Http2Upgrade,
     KeepAlive,
     OutlierDetection,
+    RetryBudget,
     TlsMode,
     TrafficPolicy,
     Warmup,
@@ -47,6 +48,7 @@ class Sections(msgspec.Struct, frozen=True):
     outlier_detection: api.OutlierDetection | None = None
     tls: api.ClientTlsSettings | None = None
     proxy_protocol: str = ""
+    retry_budget: api.RetryBudget | None = None
 
 
 def overlay(below: Sections, policy: api.TrafficPolicy | None, port: int) -> Sections:
@@ -54,15 +56,24 @@ def overlay(below: Sections, policy: api.TrafficPolicy | None, port: int) -> Sec
     if policy is None:
         return below
     proxy_protocol = policy.proxy_protocol.version if policy.proxy_protocol else below.proxy_protocol
+    retry_budget = policy.retry_budget or below.retry_budget
     for each in policy.port_level_settings:
         if each.port is not None and each.port.number == port:
-            return Sections(each.load_balancer, each.connection_pool, each.outlier_detection, each.tls, proxy_protocol)
+            return Sections(
+                each.load_balancer,
+                each.connection_pool,
+                each.outlier_detection,
+                each.tls,
+                proxy_protocol,
+                retry_budget,
+            )
     return Sections(
         policy.load_balancer or below.load_balancer,
         policy.connection_pool or below.connection_pool,
         policy.outlier_detection or below.outlier_detection,
         policy.tls or below.tls,
         proxy_protocol,
+        retry_budget,
     )
 
 
@@ -75,6 +86,7 @@ def filled_in(sections: Sections, mesh: Mesh, external: bool) -> TrafficPolicy:
         outlier=_outlier(sections.outlier_detection) or mesh.default_outlier,
         tls=_tls(sections.tls, mesh, external),
         proxy_protocol=sections.proxy_protocol,
+        retry_budget=_retry_budget(sections.retry_budget),
     )
 
 
@@ -146,6 +158,16 @@ def _pool(settings: api.ConnectionPoolSettings | None, mesh: Mesh) -> Connection
         http2_upgrade=upgrade,
         use_client_protocol=http.use_client_protocol,
         max_concurrent_streams=_limit(http.max_concurrent_streams),
+    )
+
+
+def _retry_budget(settings: api.RetryBudget | None) -> RetryBudget | None:
+    if settings is None:
+        return None
+    return RetryBudget(
+        percent=20.0 if settings.percent is None else settings.percent,
+        min_concurrency=settings.min_retry_concurrency or 3,
+        interval=duration(settings.budget_interval) or None,
     )
 
 

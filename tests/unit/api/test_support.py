@@ -106,11 +106,11 @@ spec:
   - name: v2
     labels: {version: v2}
     trafficPolicy:
-      retryBudget: {percent: 20}
+      tunnel: {targetHost: a.b, targetPort: 80}
 """) == [
         ("spec.trafficPolicy.loadBalancer.localityLbSetting", 9),
         ("spec.trafficPolicy.tunnel", 12),
-        ("spec.subsets[1].trafficPolicy.retryBudget", 19),
+        ("spec.subsets[1].trafficPolicy.tunnel", 19),
     ]
 
 

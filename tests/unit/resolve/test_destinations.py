@@ -9,7 +9,7 @@ import pytest
 
 from meltemi.base.labels import LabelSet
 from meltemi.model.clients import ANYONE, Clients
-from meltemi.model.traffic import Balancer, HashRing, HashSource, Http2Upgrade, TlsMode
+from meltemi.model.traffic import Balancer, HashRing, HashSource, Http2Upgrade, RetryBudget, TlsMode
 
 
 def rule(
@@ -137,6 +137,29 @@ def test_settings_of_a_port_replace_those_of_the_service_whole(shop: Any) -> Non
     whole, port = variant.policy(9080), variant.policy(9090)
     assert (whole.pool.max_connections, whole.outlier.consecutive_5xx_errors) == (5, 3)
     assert (port.pool.max_connections, port.outlier, port.balancing.simple) == (None, None, Balancer.RANDOM)
+
+
+def test_a_retry_budget_holds_at_every_port_and_a_subset_may_have_its_own(shop: Any) -> None:
+    shop.apply(
+        rule(
+            "r",
+            """
+  trafficPolicy:
+    retryBudget: {percent: 50, budgetInterval: 2s}
+    portLevelSettings:
+      - {port: {number: 9090}, loadBalancer: {simple: RANDOM}}
+  subsets:
+    - {name: v1, labels: {version: v1}, trafficPolicy: {retryBudget: {minRetryConcurrency: 7, budgetInterval: 0s}}}
+    - {name: v2, labels: {version: v2}}
+""",
+            host="ratings",
+        )
+    )
+    (variant,) = shop.row("destinations", "ratings").variants
+    whole = RetryBudget(percent=50, min_concurrency=3, interval=timedelta(seconds=2))
+    assert [variant.policy(port).retry_budget for port in (9080, 9090)] == [whole, whole]
+    assert variant.policy(9080, "v1").retry_budget == RetryBudget(percent=20, min_concurrency=7, interval=None)
+    assert variant.policy(9080, "v2").retry_budget == whole
 
 
 def test_a_subset_overrides_section_by_section(shop: Any) -> None:
