@@ -19,6 +19,7 @@ from meltemi.api.mesh import MeshConfig
 from meltemi.api.meta import Resource
 from meltemi.api.networking import (
     DestinationRule,
+    EnvoyFilter,
     Gateway,
     ProxyConfig,
     ServiceEntry,
@@ -37,6 +38,7 @@ from meltemi.envoy.resource import Offer
 from meltemi.flow import Graph, Table, using
 from meltemi.model.clients import Audience
 from meltemi.model.mesh import Mesh
+from meltemi.model.patches import Patches
 from meltemi.model.proxies import Placement, Proxy
 from meltemi.resolve import (
     allocation,
@@ -47,6 +49,7 @@ from meltemi.resolve import (
     inbound,
     indexes,
     mesh,
+    patches,
     references,
     routes,
     services,
@@ -70,6 +73,8 @@ class Pipeline(msgspec.Struct, frozen=True):
     proxies: Table[str, Proxy]
     placements: Table[str, Placement]
     audiences: Table[str, Audience]
+    audience_patches: Table[str, Patches]
+    view_patches: Table[str, Patches]
     offers: tuple[Table[Any, Offer], ...]
 
     def resource_version(self, ref: Ref) -> int | None:
@@ -112,6 +117,9 @@ def build() -> Pipeline:
     )
     sidecars: Table[Key, Sidecar] = g.input("Sidecar", namespace=indexes.namespace)
     proxy_configs: Table[Key, ProxyConfig] = g.input("ProxyConfig", namespace=indexes.namespace)
+    filters: Table[Key, EnvoyFilter] = g.input(
+        "EnvoyFilter", namespace=indexes.namespace, looks_at_clients=indexes.envoy_filter_looks_at_clients
+    )
     gateway_objects: Table[Key, Gateway] = g.input("Gateway")
     peers: Table[Key, PeerAuthentication] = g.input("PeerAuthentication", namespace=indexes.namespace)
     policies: Table[Key, AuthorizationPolicy] = g.input("AuthorizationPolicy", namespace=indexes.namespace)
@@ -181,7 +189,7 @@ def build() -> Pipeline:
     g.derive("conflicts/proxy_configs", proxy_conflicts.conflicts, proxy_configs, using(configs=proxy_configs))
 
     # Who asks: classes of proxies, and what each serves
-    labels = g.single("client_labels", views.client_labels, using(virtual=virtual, rules=rules))
+    labels = g.single("client_labels", views.client_labels, using(virtual=virtual, rules=rules, filters=filters))
     scopes = g.derive(
         "scopes",
         sidecar_scopes.scope,
@@ -192,6 +200,8 @@ def build() -> Pipeline:
     audiences = g.expand("audiences", views.audiences, proxies, placing)
     placements = g.derive("placements", views.placement, proxies, using(**placing.tables, workloads=instances))
     classes = g.expand("views", views.views, proxies, using(**placing.tables, workloads=instances))
+    outward = g.derive("patches/audiences", patches.patches, audiences, using(mesh=settings, filters=filters))
+    inward = g.derive("patches/views", patches.patches, classes, using(mesh=settings, filters=filters))
     serving = g.derive(
         "inbound",
         inbound.inbound,
@@ -290,7 +300,7 @@ def build() -> Pipeline:
 
     objects = (
         configs, core_services, pods, slices, service_entries, workload_entries, virtual, rules, sidecars,
-        proxy_configs, gateway_objects, peers, policies,
+        proxy_configs, gateway_objects, peers, policies, filters,
     )  # fmt: skip
     by_kind = {table.name: table for table in objects}
-    return Pipeline(g, by_kind, secrets, settings, allocated, proxies, placements, audiences, offers)
+    return Pipeline(g, by_kind, secrets, settings, allocated, proxies, placements, audiences, outward, inward, offers)

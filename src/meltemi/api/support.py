@@ -113,6 +113,10 @@ ACTED_ON: dict[type[Resource], frozenset[str]] = {
         | _under("spec.ingress.connectionPool", _INBOUND_POOL)
         | _under("spec.inboundConnectionPool", _INBOUND_POOL)
     ),
+    networking.EnvoyFilter: (
+        _under("spec", "workloadSelector priority")
+        | _under("spec.configPatches", "applyTo match.context match.cluster patch.operation patch.value")
+    ),
     networking.ProxyConfig: _under("spec", "selector concurrency environmentVariables"),
     security.PeerAuthentication: _under("spec", "selector mtls portLevelMtls"),
     security.AuthorizationPolicy: _under("spec", "selector rules action"),

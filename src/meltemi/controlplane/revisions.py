@@ -123,11 +123,15 @@ class Revisions:
             offers.update(((table.name, key), None) for key in delta.removed)
             offers.update(((table.name, key), row) for key, row in delta.changed.items())
         audiences = revision.of(pipeline.audiences)
+        audience_patches = revision.of(pipeline.audience_patches)
+        view_patches = revision.of(pipeline.view_patches)
         self.hub.on_revision(
             revision.number,
             audiences=_merged(audiences.removed, audiences.changed),
             offers=offers,
             placements=revision.of(pipeline.placements).changed,
+            audience_patches=_merged(audience_patches.removed, audience_patches.changed),
+            view_patches=_merged(view_patches.removed, view_patches.changed),
         )
         for listener in self.on_revision:
             listener(revision)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from meltemi.api.core import EndpointSlice
 from meltemi.api.meta import Resource
-from meltemi.api.networking import DestinationRule, ServiceEntry, VirtualService
+from meltemi.api.networking import DestinationRule, EnvoyFilter, ServiceEntry, VirtualService
 from meltemi.api.networking.virtual_service import HttpMatchRequest, L4MatchAttributes, TlsMatchAttributes
 from meltemi.base.hosts import qualify
 from meltemi.model.services import Service, Workload
@@ -68,6 +68,17 @@ def destination_rule_client_labels(row: DestinationRule) -> frozenset[str]:
     """The keys of the labels of clients that a DestinationRule looks at."""
     selector = row.spec.workload_selector
     return frozenset(selector.match_labels) if selector else frozenset()
+
+
+def envoy_filter_looks_at_clients(row: EnvoyFilter) -> bool | None:
+    """EnvoyFilter `looks_at_clients`: True for those that select the proxies they hold for."""
+    return True if envoy_filter_client_labels(row) else None
+
+
+def envoy_filter_client_labels(row: EnvoyFilter) -> frozenset[str]:
+    """The keys of the labels by which an EnvoyFilter selects proxies."""
+    selector = row.spec.workload_selector
+    return frozenset(selector.labels) if selector else frozenset()
 
 
 def service_entry_hosts(row: ServiceEntry) -> tuple[tuple[str, str], ...]:

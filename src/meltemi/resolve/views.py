@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from meltemi.api.networking import DestinationRule, VirtualService
+from meltemi.api.networking import DestinationRule, EnvoyFilter, VirtualService
 from meltemi.base.labels import PER_POD
 from meltemi.flow import View as Rows
 from meltemi.model.clients import Audience, ProxyKind, Scope
@@ -19,7 +19,11 @@ from meltemi.model.mesh import Mesh
 from meltemi.model.proxies import Placement, Proxy, View
 from meltemi.model.services import Workload
 from meltemi.resolve import sidecars as selection
-from meltemi.resolve.indexes import destination_rule_client_labels, virtual_service_client_labels
+from meltemi.resolve.indexes import (
+    destination_rule_client_labels,
+    envoy_filter_client_labels,
+    virtual_service_client_labels,
+)
 from meltemi.resolve.sidecars import Scopes, Sidecars
 
 Key = tuple[str, str]
@@ -31,13 +35,20 @@ class ClientLabels(msgspec.Struct, frozen=True):
     keys: frozenset[str] = frozenset()
 
 
-def client_labels(*, virtual: Rows[Key, VirtualService], rules: Rows[Key, DestinationRule]) -> ClientLabels:
+def client_labels(
+    *,
+    virtual: Rows[Key, VirtualService],
+    rules: Rows[Key, DestinationRule],
+    filters: Rows[Key, EnvoyFilter],
+) -> ClientLabels:
     """Which labels tell clients apart. Read are only the rules that look at labels of clients at all."""
     keys: set[str] = set()
     for service in virtual.by("looks_at_clients", True):
         keys |= virtual_service_client_labels(service)
     for rule in rules.by("looks_at_clients", True):
         keys |= destination_rule_client_labels(rule)
+    for filter_ in filters.by("looks_at_clients", True):
+        keys |= envoy_filter_client_labels(filter_)
     return ClientLabels(frozenset(keys))
 
 

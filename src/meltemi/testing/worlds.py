@@ -90,7 +90,12 @@ class World:
         offers: dict[Hashable, Offer | None] = {
             (table.name, key): offer for table in self.pipeline.offers for key, offer in table.items()
         }
-        catalogue.update(audiences=audiences, offers=offers)
+        catalogue.update(
+            audiences=audiences,
+            offers=offers,
+            audience_patches=dict(self.pipeline.audience_patches.items()),
+            view_patches=dict(self.pipeline.view_patches.items()),
+        )
         placement = self.pipeline.placements.get(proxy.id)
         if placement is None:
             raise LookupError(f"{proxy.id} has no place")

@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from meltemi.base.problems import Problem, Severity
 from meltemi.envoy.resource import SECRET, Offer, Resource
 from meltemi.model.clients import Audience
+from meltemi.model.patches import Patches
 from meltemi.model.proxies import Placement, Proxy
 from meltemi.xds.metrics import METRICS
 from meltemi.xds.shelf import Catalogue, Change, Rejection, Shelf
@@ -25,6 +26,8 @@ from meltemi.xds.vault import Vault
 
 # Of how many revisions the time is known, for the metric of convergence.
 _REMEMBERED = 1000
+
+_NO_PATCHES: Mapping[str, Patches | None] = {}
 
 
 class Layers:
@@ -146,13 +149,17 @@ class Hub:
         audiences: Mapping[str, Audience | None],
         offers: Mapping[Hashable, Offer | None],
         placements: Mapping[str, Placement],
+        audience_patches: Mapping[str, Patches | None] = _NO_PATCHES,
+        view_patches: Mapping[str, Patches | None] = _NO_PATCHES,
     ) -> None:
         """Take in a revision: what changed in audiences and offers, and proxies (by id) that changed their class."""
         self.clock.revision = number
         self._made[number] = time.monotonic()
         if len(self._made) > _REMEMBERED:
             self._made.popitem(last=False)
-        changes = self.catalogue.update(audiences=audiences, offers=offers)
+        changes = self.catalogue.update(
+            audiences=audiences, offers=offers, audience_patches=audience_patches, view_patches=view_patches
+        )
         for key in {change.shelf for change in changes} - self._before.keys():
             self.catalogue.drop_if_empty(key)
         dirty = self._tell(changes)

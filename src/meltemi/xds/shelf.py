@@ -19,12 +19,15 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 import msgspec
 
 from meltemi.base import hosts
+from meltemi.envoy.patching.clusters import Patching
 from meltemi.envoy.resource import CLUSTER, ENDPOINTS, VIRTUAL_HOST, Offer, Resource, Seen
 from meltemi.model.clients import Audience, EgressHost
+from meltemi.model.patches import Patches
 
 Name = tuple[str, str]  # type URL and resource name
 _DESTINATIONS = frozenset({CLUSTER, ENDPOINTS})
 _NOTHING: dict[str, Resource] = {}
+_NO_PATCHES: Mapping[str, Patches | None] = {}
 
 
 class Rejection(msgspec.Struct, frozen=True):
@@ -153,6 +156,7 @@ class Catalogue:
         self._sights: dict[str, Sight] = {}
         self._offers: dict[Hashable, Offer] = {}
         self._by_name: dict[Name, tuple[Hashable, ...]] = {}
+        self._patching: dict[str, Patching] = {}
 
     def __repr__(self) -> str:
         return f"<Catalogue: {len(self._offers)} offers on {len(self.shelves)} shelves>"
@@ -164,9 +168,16 @@ class Catalogue:
         return self.shelves[key]
 
     def update(
-        self, *, audiences: Mapping[str, Audience | None], offers: Mapping[Hashable, Offer | None]
+        self,
+        *,
+        audiences: Mapping[str, Audience | None],
+        offers: Mapping[Hashable, Offer | None],
+        audience_patches: Mapping[str, Patches | None] = _NO_PATCHES,
+        view_patches: Mapping[str, Patches | None] = _NO_PATCHES,
     ) -> list[Change]:
         """Take in what one revision changed (None: gone) and tell what that means for each shelf."""
+        self._take_in_patches(audience_patches, inbound=False)
+        self._take_in_patches(view_patches, inbound=True)
         touched: dict[tuple[Name, str], None] = {}
         for key, offer in offers.items():
             touched.update(dict.fromkeys(self._take_in(key, offer)))
@@ -178,6 +189,10 @@ class Catalogue:
             else:
                 sight = self._sights[key] = Sight(audience)
                 changes += self._fill(self.shelf(key), sight)
+        for key in audience_patches.keys() - audiences.keys():
+            if (known := self._sights.get(key)) is not None:
+                changes += self._fill(self.shelf(key), known)
+        touched.update(((name, key), None) for key in sorted(view_patches) for name in self._names_of_view(key))
         for name, view in touched:
             if view:
                 changes.append(self.shelf(view).put(*name, self._wanted_by_view(name, view)))
@@ -194,6 +209,27 @@ class Catalogue:
         shelf = self.shelves.get(key)
         if shelf is not None and shelf.is_empty:
             del self.shelves[key]
+
+    def _take_in_patches(self, patches: Mapping[str, Patches | None], *, inbound: bool) -> None:
+        for key, each in patches.items():
+            if each is None:
+                self._patching.pop(key, None)
+            else:
+                self._patching[key] = Patching(each, inbound=inbound)
+
+    def _names_of_view(self, view: str) -> Iterable[Name]:
+        """All names under which a view may hold something."""
+        for offer in self._offers.values():
+            if offer.view == view:
+                yield offer.type_url, offer.name
+        if (shelf := self.shelves.get(view)) is not None:
+            yield from [(CLUSTER, name) for name in shelf.names(CLUSTER)]
+        if (patching := self._patching.get(view)) is not None:
+            yield from [(CLUSTER, name) for name in patching.added]
+
+    def _patched(self, shelf: str, name: Name, resource: Resource | None) -> Resource | None:
+        patching = self._patching.get(shelf)
+        return resource if patching is None else patching.of(*name, resource)
 
     def _take_in(self, key: Hashable, offer: Offer | None) -> Iterable[tuple[Name, str]]:
         """Replace one offer; yields the names that may have changed by it, and for which view ("": for audiences)."""
@@ -217,6 +253,8 @@ class Catalogue:
         held = {(url, name) for url in shelf.types() for name in shelf.names(url)}
         offers = self._offers  # of one name, some may be for a view alone (a gateway's listener) and others for all
         names = dict.fromkeys(name for name, keys in self._by_name.items() if not all(offers[key].view for key in keys))
+        if (patching := self._patching.get(shelf.key)) is not None:
+            names.update(dict.fromkeys((CLUSTER, name) for name in patching.added))
         names.update(dict.fromkeys(sorted(held - names.keys())))
         return [shelf.put(*name, self._wanted(name, sight)) for name in names]
 
@@ -229,15 +267,15 @@ class Catalogue:
             offers.sort(key=lambda pair: (not _is_own(audience, pair[1]), repr(pair[0])))
         for _, offer in offers:
             if (resource := offer.choose(audience)) is not None:
-                return resource
-        return None
+                return self._patched(audience.key, name, resource)
+        return self._patched(audience.key, name, None)
 
     def _wanted_by_view(self, name: Name, view: str) -> Resource | None:
         for key in self._by_name.get(name, ()):
             offer = self._offers[key]
             if offer.view == view and offer.variants:
-                return offer.variants[0].resource
-        return None
+                return self._patched(view, name, offer.variants[0].resource)
+        return self._patched(view, name, None)
 
 
 class Sight:

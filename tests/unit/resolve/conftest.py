@@ -51,6 +51,7 @@ INPUTS: dict[str, dict[str, Callable[[Any], object]]] = {
     },
     "Sidecar": {"namespace": indexes.namespace},
     "ProxyConfig": {"namespace": indexes.namespace},
+    "EnvoyFilter": {"namespace": indexes.namespace, "looks_at_clients": indexes.envoy_filter_looks_at_clients},
     "Gateway": {},
     "PeerAuthentication": {"namespace": indexes.namespace},
     "AuthorizationPolicy": {"namespace": indexes.namespace},
@@ -125,7 +126,9 @@ class Resolved:
         )
         proxy_configs = facts["ProxyConfig"]
         g.derive("conflicts/proxy_configs", proxy_conflicts.conflicts, proxy_configs, using(configs=proxy_configs))
-        labels = g.single("client_labels", views.client_labels, using(virtual=virtual, rules=rules))
+        labels = g.single(
+            "client_labels", views.client_labels, using(virtual=virtual, rules=rules, filters=facts["EnvoyFilter"])
+        )
         scopes = g.derive(
             "scopes",
             sidecar_scopes.scope,

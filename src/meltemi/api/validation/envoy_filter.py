@@ -8,9 +8,11 @@ from __future__ import annotations
 from meltemi.api import paths
 from meltemi.api.faults import Fault, Faults, warning
 from meltemi.api.networking.envoy_filter import ConfigObjectMatch, ConfigPatch, EnvoyFilter, FilterMatch, Patch
+from meltemi.api.support import NOT_ACTED_ON
 from meltemi.api.validation import terms
 from meltemi.api.validation.regexes import regex
 
+_CLUSTERS = frozenset({"MERGE", "ADD", "REMOVE"})
 _MANAGERS = frozenset({"envoy.filters.network.http_connection_manager", "envoy.http_connection_manager"})
 _IN_LISTENERS = frozenset({"LISTENER", "FILTER_CHAIN", "NETWORK_FILTER", "HTTP_FILTER"})
 _MATCHED_BY = {
@@ -53,6 +55,12 @@ def _config_patch(path: str, config: ConfigPatch) -> Faults:
         if config.match:
             yield from _match(f"{path}.match", config.apply_to, config.match)
         yield from _value(f"{path}.patch.value", config.apply_to, patch)
+        if config.apply_to != "CLUSTER":
+            message = f"patches of {config.apply_to} are checked but not yet acted on"
+            yield warning(f"{path}.applyTo", message, "do not rely on it", NOT_ACTED_ON)
+        elif patch.operation not in _CLUSTERS:
+            message = f"{patch.operation} means nothing for a CLUSTER"
+            yield warning(f"{path}.patch.operation", message, "use MERGE, ADD or REMOVE")
 
 
 def _match(path: str, apply_to: str, match: ConfigObjectMatch) -> Faults:

@@ -1,0 +1,1 @@
+"""Users' patches of finished resources: messages in, messages out."""
