@@ -29,7 +29,7 @@ from meltemi.api.networking import (
 )
 from meltemi.api.security import AuthorizationPolicy, PeerAuthentication
 from meltemi.base.refs import Ref
-from meltemi.envoy import base, binding, clusters, crossings, http_proxy, listeners, virtual_hosts
+from meltemi.envoy import base, binding, clusters, crossings, http_proxy, listeners, name_table, virtual_hosts
 from meltemi.envoy import endpoints as assignments
 from meltemi.envoy import gateways as gateway_resources
 from meltemi.envoy import inbound as inbound_resources
@@ -246,6 +246,7 @@ def build() -> Pipeline:
             all_services,
             using(mesh=settings, crossings=crossed, destinations=towards, endpoints=addresses),
         ),
+        g.expand("envoy/names", name_table.names, all_services, using(endpoints=addresses)),
         g.expand(
             "envoy/endpoints",
             assignments.load_assignments,

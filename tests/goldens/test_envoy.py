@@ -10,9 +10,12 @@ import fnmatch
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
+from meltemi.agent.wire import NameInfo
+from meltemi.base.discovery import NAMES
 from meltemi.envoy.resource import Resource
 from meltemi.protos import message_class, to_dict
 from meltemi.testing import goldens
@@ -55,11 +58,17 @@ def _text(case: Path, resources: list[Resource], problems: list[Any]) -> str:
     if problems:
         documents.append({"problems": [str(problem) for problem in problems]})
     for resource in resources:
-        message = message_class(resource.type_url).FromString(resource.body)
         sources = [f"{source.ref} {source.path}".strip() for source in resource.sources]
-        documents.append({"made of": sources, resource.type_url.rpartition(".")[2]: _short(to_dict(message))})
+        documents.append({"made of": sources, resource.type_url.rpartition(".")[2]: _short(_content(resource))})
     head = "".join(line for line in case.read_text().splitlines(keepends=True) if line.startswith("#"))
     return head + yaml.safe_dump_all(documents, sort_keys=False, width=120)
+
+
+def _content(resource: Resource) -> dict[str, Any]:
+    """The message that a resource carries, as plain values."""
+    if resource.type_url == NAMES:
+        return {"name": resource.name, "name_info": msgspec.to_builtins(NameInfo.parse(resource.body))}
+    return to_dict(message_class(resource.type_url).FromString(resource.body))
 
 
 def _short(value: Any, *, in_map: bool = False) -> Any:

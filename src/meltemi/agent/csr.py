@@ -12,6 +12,7 @@ from pathlib import Path
 from meltemi.agent import wire
 from meltemi.agent.call import CallError, Target, unary
 from meltemi.agent.spec import Address
+from meltemi.base.protobuf import WireError
 from meltemi.base.spiffe import SpiffeId
 
 _METHOD = "/istio.v1.auth.IstioCertificateService/CreateCertificate"
@@ -50,7 +51,7 @@ class CertificateClient:
         answer = await unary(target, _METHOD, request, metadata, seconds=self._seconds)
         try:
             return wire.certificate_chain(answer)
-        except wire.WireError as error:
+        except WireError as error:
             raise CallError("the authority's answer cannot be read") from error
 
 

@@ -19,6 +19,7 @@ from meltemi.agent import wire
 from meltemi.agent.framing import MalformedError
 from meltemi.agent.secrets import Secret, Secrets
 from meltemi.agent.streams import Method, Stream
+from meltemi.base.protobuf import WireError
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class Subscription(ABC):
         """A request of the peer. Raises MalformedError if it cannot be read."""
         try:
             self.request(message)
-        except wire.WireError as error:
+        except WireError as error:
             raise MalformedError("the discovery request cannot be read") from error
 
     @abstractmethod

@@ -4,102 +4,18 @@ An agent stands beside every proxy, so its memory counts as often as there are p
 Envoy's API would be a sixth of it. Each function here names the message it stands for and its fields' numbers; a test
 holds every one of them against the real message.
 
-Source: the protobuf encoding; `envoy.service.discovery.v3`, `envoy.extensions.transport_sockets.tls.v3.Secret`,
-`istio.v1.auth`.
+Source: `envoy.service.discovery.v3`, `envoy.config.core.v3.Node`, `envoy.extensions.transport_sockets.tls.v3.Secret`,
+`istio.v1.auth`, `istio.networking.nds.v1`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_WIDTHS = {_FIXED64: 8, _FIXED32: 4}
-
-
-class WireError(Exception):
-    """The bytes are not a protobuf message."""
-
-
-# === the encoding ===
-
-
-def number(field: int, value: int) -> bytes:
-    """A field that is a number of zero or more; absent if zero."""
-    return _varint(field << 3 | _VARINT) + _varint(value) if value else b""
-
-
-def data(field: int, value: bytes | str) -> bytes:
-    """A field that is a message, a string or bytes; present even if empty."""
-    encoded = value.encode() if isinstance(value, str) else value
-    return _varint(field << 3 | _BYTES) + _varint(len(encoded)) + encoded
-
-
-def text(field: int, value: str) -> bytes:
-    """A field that is a string; absent if empty."""
-    return data(field, value) if value else b""
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value >= 0x80:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
-
-
-def parse(message: bytes) -> dict[int, list[bytes]]:
-    """The fields that are messages, strings or bytes, by number, in order; others are skipped. Raises WireError."""
-    fields: dict[int, list[bytes]] = {}
-    at = 0
-    while at < len(message):
-        key, at = _read_varint(message, at)
-        kind = key & 7
-        if kind == _BYTES:
-            size, at = _read_varint(message, at)
-            if at + size > len(message):
-                raise WireError("a field is longer than its message")
-            fields.setdefault(key >> 3, []).append(message[at : at + size])
-            at += size
-        elif kind == _VARINT:
-            _, at = _read_varint(message, at)
-        elif kind in _WIDTHS:
-            at += _WIDTHS[kind]
-        else:
-            raise WireError(f"there is no wire type {kind}")
-    return fields
-
-
-def _read_varint(message: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while shift < 70:
-        if at >= len(message):
-            raise WireError("a number is cut off")
-        byte = message[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-    raise WireError("a number is too long")
-
-
-def _string(fields: Mapping[int, list[bytes]], field: int) -> str:
-    return _decoded(fields[field][-1]) if field in fields else ""
-
-
-def _strings(fields: Mapping[int, list[bytes]], field: int) -> tuple[str, ...]:
-    return tuple(map(_decoded, fields.get(field, ())))
-
-
-def _decoded(value: bytes) -> str:
-    try:
-        return value.decode()
-    except UnicodeDecodeError as error:
-        raise WireError("a string is not UTF-8") from error
-
+from meltemi.base.protobuf import data, double, number, parse, string, strings, text
 
 # === discovery ===
 
@@ -115,7 +31,7 @@ class SecretsRequest(msgspec.Struct, frozen=True):
     def parse(cls, message: bytes) -> SecretsRequest:
         """Raises WireError."""
         fields = parse(message)
-        return cls(_strings(fields, 3), _string(fields, 5), _status(fields, 6))
+        return cls(strings(fields, 3), string(fields, 5), _status(fields, 6))
 
 
 class DeltaSecretsRequest(msgspec.Struct, frozen=True):
@@ -131,15 +47,15 @@ class DeltaSecretsRequest(msgspec.Struct, frozen=True):
         """Raises WireError."""
         fields = parse(message)
         entries = (parse(entry) for entry in fields.get(5, ()))
-        versions = {_string(entry, 1): _string(entry, 2) for entry in entries}
-        return cls(_strings(fields, 3), _strings(fields, 4), versions, _status(fields, 7))
+        versions = {string(entry, 1): string(entry, 2) for entry in entries}
+        return cls(strings(fields, 3), strings(fields, 4), versions, _status(fields, 7))
 
 
 def _status(fields: Mapping[int, list[bytes]], field: int) -> str:
     """The message of a google.rpc.Status, if there is one."""
     if field not in fields:
         return ""
-    return _string(parse(fields[field][-1]), 2) or "no reason given"
+    return string(parse(fields[field][-1]), 2) or "no reason given"
 
 
 def discovery_response(version: str, type_url: str, nonce: str, resources: Sequence[bytes]) -> bytes:
@@ -158,6 +74,100 @@ def delta_discovery_response(type_url: str, nonce: str, resources: Sequence[tupl
 
 def _any(type_url: str, value: bytes) -> bytes:
     return text(1, type_url) + data(2, value)
+
+
+# === discovery, asking ===
+
+
+def node(value: Mapping[str, Any]) -> bytes:
+    """A Node: its JSON form as bytes, as far as `id`, `cluster`, `metadata` and `locality` go."""
+    locality = value.get("locality", {})
+    place = b"".join(
+        text(field, locality.get(name, "")) for field, name in enumerate(("region", "zone", "sub_zone"), 1)
+    )
+    described = text(1, value.get("id", "")) + text(2, value.get("cluster", ""))
+    return described + data(3, _struct(value.get("metadata", {}))) + (data(4, place) if place else b"")
+
+
+def _struct(value: Mapping[str, Any]) -> bytes:
+    """A google.protobuf.Struct of plain values."""
+    return b"".join(data(1, text(1, str(key)) + data(2, _value(each))) for key, each in value.items())
+
+
+def _value(value: object) -> bytes:
+    """A google.protobuf.Value."""
+    match value:
+        case None:
+            return b"\x08\x00"
+        case bool():
+            return b"\x20\x01" if value else b"\x20\x00"
+        case int() | float():
+            return double(2, value)
+        case str():
+            return data(3, value)
+        case Mapping():
+            return data(5, _struct(value))
+        case Sequence():
+            return data(6, b"".join(data(1, _value(each)) for each in value))
+        case _:
+            raise TypeError(f"{type(value).__name__} has no place in JSON")
+
+
+def delta_discovery_request(
+    type_url: str,
+    *,
+    node: bytes = b"",
+    subscribe: Sequence[str] = (),
+    versions: Mapping[str, str] | None = None,
+    nonce: str = "",
+) -> bytes:
+    """A DeltaDiscoveryRequest; `versions` are of the resources that are there already."""
+    held = b"".join(data(5, text(1, name) + data(2, version)) for name, version in (versions or {}).items())
+    names = b"".join(data(3, name) for name in subscribe)
+    return (data(1, node) if node else b"") + text(2, type_url) + names + held + text(6, nonce)
+
+
+class Received(msgspec.Struct, frozen=True):
+    """A resource of a DeltaDiscoveryResponse."""
+
+    name: str
+    version: str
+    body: bytes
+
+
+class DeltaResponse(msgspec.Struct, frozen=True):
+    """A DeltaDiscoveryResponse: resources, names of those that are gone, and the nonce to answer with."""
+
+    type_url: str
+    resources: tuple[Received, ...]
+    removed: tuple[str, ...]
+    nonce: str
+
+    @classmethod
+    def parse(cls, message: bytes) -> DeltaResponse:
+        """Raises WireError."""
+        fields = parse(message)
+        resources = []
+        for each in fields.get(2, ()):
+            inner = parse(each)
+            packed = parse(inner[2][-1]) if 2 in inner else {}
+            resources.append(Received(string(inner, 3), string(inner, 1), packed.get(2, [b""])[-1]))
+        return cls(string(fields, 4), tuple(resources), strings(fields, 6), string(fields, 5))
+
+
+class NameInfo(msgspec.Struct, frozen=True):
+    """The NameInfo of Istio's NameTable that tells of one host. Source: `istio.networking.nds.v1.NameTable`."""
+
+    ips: tuple[str, ...]
+    registry: str = ""
+    shortname: str = ""
+    namespace: str = ""
+
+    @classmethod
+    def parse(cls, message: bytes) -> NameInfo:
+        """From a NameTable that is a resource of its own, with the host as its name. Raises WireError."""
+        fields = parse(parse(message).get(2, [b""])[-1])
+        return cls(strings(fields, 1), string(fields, 2), string(fields, 3), string(fields, 4))
 
 
 # === secrets ===
@@ -184,4 +194,4 @@ def certificate_request(csr: str, seconds: int, cluster: str) -> bytes:
 
 def certificate_chain(message: bytes) -> tuple[str, ...]:
     """The chain of an IstioCertificateResponse. Raises WireError."""
-    return _strings(parse(message), 1)
+    return strings(parse(message), 1)

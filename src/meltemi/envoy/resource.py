@@ -43,8 +43,12 @@ class Resource(msgspec.Struct, frozen=True):
 def finish(name: str, message: Message, sources: Iterable[Source] = ()) -> Resource:
     """Serialise a message into a resource of that name. Equal messages give equal bytes, and so equal versions."""
     body = message.SerializeToString(deterministic=True)
+    return sealed(f"type.googleapis.com/{message.DESCRIPTOR.full_name}", name, body, sources)
+
+
+def sealed(type_url: str, name: str, body: bytes, sources: Iterable[Source] = ()) -> Resource:
+    """A resource of a message that is serialised already."""
     version = hashlib.blake2b(body, digest_size=8).hexdigest()
-    type_url = f"type.googleapis.com/{message.DESCRIPTOR.full_name}"
     return Resource(type_url, name, version, body, tuple(dict.fromkeys(sources)))
 
 

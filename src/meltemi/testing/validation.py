@@ -18,6 +18,7 @@ from pathlib import Path
 
 from google.protobuf import json_format
 
+from meltemi.base.discovery import NAMES
 from meltemi.envoy import http, names, routing, values
 from meltemi.envoy.resource import CLUSTER, ENDPOINTS, LISTENER, ROUTES, VIRTUAL_HOST, Resource
 from meltemi.model.mesh import Mesh
@@ -110,7 +111,7 @@ def bootstrap(resources: Iterable[Resource]) -> Bootstrap:
             cluster = _nowhere(f"assignment of {resource.name}")
             cluster.load_assignment.CopyFrom(ClusterLoadAssignment.FromString(resource.body))
             static.clusters.append(cluster)
-        else:
+        elif resource.type_url != NAMES:  # which is for agents and not for Envoy
             raise ValueError(f"no place in a bootstrap for {resource!r}")
     for host in hosts:
         name = host.name.partition("/")[0]

@@ -99,6 +99,7 @@ class Hub:
         self.vault = Vault(self._on_secret)
         self.clock = Clock()
         self.connections: set[Connection] = set()
+        self.companions: set[Connection] = set()  # of agents, which speak for a proxy that has a connection of its own
         self.rejections: dict[tuple[str, str], Rejection] = {}
         self.on_rejection: Callable[[], None] = lambda: None
         self.on_progress: Callable[[], None] = lambda: None
@@ -110,17 +111,20 @@ class Hub:
 
     # === proxies come and go ===
 
-    def join(self, proxy: Proxy, placement: Placement, wake: Callable[[], None]) -> Connection:
-        """A proxy has connected."""
+    def join(
+        self, proxy: Proxy, placement: Placement, wake: Callable[[], None], *, is_companion: bool = False
+    ) -> Connection:
+        """A proxy has connected, or its agent has."""
         stream = Stream(proxy.id, self._layers(proxy, placement), self.clock)
         connection = Connection(proxy, placement, stream, wake)
-        self.connections.add(connection)
+        (self.companions if is_companion else self.connections).add(connection)
         self._stand(connection)
         return connection
 
     def leave(self, connection: Connection) -> None:
         """A proxy has gone."""
         self.connections.discard(connection)
+        self.companions.discard(connection)
         self._step_away(connection)
         self.on_progress()
 
@@ -170,7 +174,7 @@ class Hub:
 
     def _move(self, placements: Mapping[str, Placement]) -> set[Connection]:
         moved = set()
-        for connection in self.connections:
+        for connection in (*self.connections, *self.companions):
             placement = placements.get(connection.proxy.id)
             if placement is not None and placement != connection.placement:
                 self._step_away(connection)
@@ -252,5 +256,6 @@ class Hub:
         return sorted(found)
 
     def behind(self, revision: int) -> list[Connection]:
-        """The proxies that have not yet taken all that concerns them up to a revision."""
-        return [connection for connection in self.connections if connection.stream.settled < revision]
+        """The proxies that have not yet taken all that concerns them up to a revision, their agents included."""
+        late = {each.proxy.id for each in (*self.connections, *self.companions) if each.stream.settled < revision}
+        return [connection for connection in self.connections if connection.proxy.id in late]

@@ -11,11 +11,12 @@ _SHORT = {
     "RouteConfiguration": "rds",
     "VirtualHost": "vhds",
     "Secret": "sds",
+    "NameTable": "nds",
 }
 
 
 def short(type_url: str) -> str:
-    """The usual abbreviation of a type: cds, eds, lds, rds, vhds, sds."""
+    """The usual abbreviation of a type: cds, eds, lds, rds, vhds, sds, nds."""
     name = type_url.rpartition(".")[2]
     return _SHORT.get(name, name.lower())
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from meltemi.base.discovery import COMPANION
 from meltemi.base.labels import PER_POD, LabelSet
 from meltemi.base.spiffe import SpiffeId
 from meltemi.base.workloads import canonical_revision, canonical_service
@@ -51,6 +52,11 @@ def identify(node: Node, peer: SpiffeId) -> Proxy:
         network=str(metadata.get("NETWORK", "")),
         cluster=str(metadata.get("CLUSTER_ID", "")),
     )
+
+
+def is_companion(node: Node) -> bool:
+    """Whether a proxy's agent connects, beside the proxy itself."""
+    return COMPANION in node.metadata.fields
 
 
 def _names(metadata: Mapping[str, Any], namespace: str, labels: Mapping[str, str]) -> WorkloadName:

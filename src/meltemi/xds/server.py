@@ -25,7 +25,7 @@ from meltemi.xds.frames import FaultyCall, Status
 from meltemi.xds.http2 import Call, Method
 from meltemi.xds.hub import Connection, Hub
 from meltemi.xds.metrics import METRICS
-from meltemi.xds.node import NotAllowedError, identify
+from meltemi.xds.node import NotAllowedError, identify, is_companion
 from meltemi.xds.subscription import Response
 from meltemi.xds.wire import Composer, read_request
 
@@ -73,12 +73,13 @@ class XdsServer:
 class Conversation:
     """One proxy, from its first request until it leaves."""
 
-    __slots__ = ("_call", "_connection", "_early", "_proxy", "_server", "_timer")
+    __slots__ = ("_call", "_connection", "_early", "_is_companion", "_proxy", "_server", "_timer")
 
     def __init__(self, server: XdsServer, call: Call) -> None:
         self._server = server
         self._call: Call | None = call
         self._proxy: Proxy | None = None
+        self._is_companion = False  # the agent's connection beside its proxy's own
         self._connection: Connection | None = None
         self._early: list[DeltaDiscoveryRequest] = []  # what it said before it was let in
         self._timer: asyncio.TimerHandle | None = None
@@ -101,6 +102,7 @@ class Conversation:
         assert self._call is not None
         try:
             self._proxy = identify(request.node, self._server.peer(self._call))
+            self._is_companion = is_companion(request.node)
         except NotAllowedError as error:
             log.warning("refused a proxy: %s", error)
             raise FaultyCall(Status.PERMISSION_DENIED, str(error)) from error
@@ -119,8 +121,9 @@ class Conversation:
         if self._call is None:
             self._server.admission.dismiss(proxy)
             return
-        self._connection = self._server.hub.join(proxy, placement, self.speak)
-        METRICS.connected.inc()
+        self._connection = self._server.hub.join(proxy, placement, self.speak, is_companion=self._is_companion)
+        if not self._is_companion:
+            METRICS.connected.inc()
         early, self._early = self._early, []
         for request in early:
             self._on_request(self._connection, request)
@@ -157,7 +160,8 @@ class Conversation:
         if self._connection is not None:
             self._server.hub.leave(self._connection)
             self._server.admission.dismiss(self._connection.proxy)
-            METRICS.connected.dec()
+            if not self._is_companion:
+                METRICS.connected.dec()
 
 
 def peer_identity(call: Call) -> SpiffeId:

@@ -26,6 +26,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 
+from meltemi.base.discovery import NAMES
 from meltemi.envoy.resource import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, VIRTUAL_HOST, Resource
 from meltemi.xds.subscription import NOTHING, Ask, Flight, Outcome, Pending, Refusal, Response, Shelves, TypeState
 
@@ -33,7 +34,7 @@ from meltemi.xds.subscription import NOTHING, Ask, Flight, Outcome, Pending, Ref
 ORDER = (SECRET, CLUSTER, ENDPOINTS, LISTENER, ROUTES, VIRTUAL_HOST)
 _FOUNDATIONS = (CLUSTER, ENDPOINTS)
 _BUILT_ON_THEM = frozenset({LISTENER, ROUTES, VIRTUAL_HOST})
-_WILDCARD = frozenset({CLUSTER, LISTENER})
+_WILDCARD = frozenset({CLUSTER, LISTENER, NAMES})  # names wait for no other type, and none waits for them
 
 # How long, in seconds, later types wait for earlier ones, and removals for everything.
 PATIENCE = 5.0

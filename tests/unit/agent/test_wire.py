@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meltemi.agent import wire
+from meltemi.base.protobuf import WireError
 from meltemi.protos.envoy.config.core.v3.base_pb2 import Node
 from meltemi.protos.envoy.extensions.transport_sockets.tls.v3.secret_pb2 import Secret
 from meltemi.protos.envoy.service.discovery.v3.discovery_pb2 import (
@@ -82,16 +83,64 @@ def test_certificate_chains(chain: list[str]) -> None:
     assert wire.certificate_chain(message) == tuple(chain)
 
 
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | names,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(
+    names, st.dictionaries(names, json_values, max_size=4), st.dictionaries(st.sampled_from(["region", "zone"]), names)
+)
+def test_nodes(name: str, metadata: dict[str, object], locality: dict[str, str]) -> None:
+    given_ = {"id": name, "cluster": name, "metadata": metadata, "locality": locality}
+    expected = Node(id=name, cluster=name)
+    expected.metadata.update(metadata)
+    found = Node.FromString(wire.node(given_))
+    assert (found.id, found.cluster, found.metadata) == (expected.id, expected.cluster, expected.metadata)
+    assert found.locality.region == locality.get("region", "")
+    assert found.locality.zone == locality.get("zone", "")
+
+
+@given(st.lists(names), st.dictionaries(names, names), names)
+def test_requests_of_our_own(wanted: list[str], versions: dict[str, str], nonce: str) -> None:
+    written = wire.delta_discovery_request(
+        URL, node=wire.node({"id": "n"}), subscribe=wanted, versions=versions, nonce=nonce
+    )
+    request = DeltaDiscoveryRequest.FromString(written)
+    assert (request.node.id, request.type_url, request.response_nonce) == ("n", URL, nonce)
+    assert list(request.resource_names_subscribe) == wanted
+    assert dict(request.initial_resource_versions) == versions
+
+
+@given(names, names, st.lists(st.binary()), st.lists(names))
+def test_answers_to_our_requests(version: str, nonce: str, bodies: list[bytes], removed: list[str]) -> None:
+    response = DeltaDiscoveryResponse(type_url=URL, nonce=nonce, removed_resources=removed)
+    for place, body in enumerate(bodies):
+        resource = response.resources.add(name=f"name{place}", version=version)
+        resource.resource.type_url, resource.resource.value = URL, body
+    found = wire.DeltaResponse.parse(response.SerializeToString())
+    assert (found.type_url, found.nonce, found.removed) == (URL, nonce, tuple(removed))
+    assert found.resources == tuple(wire.Received(f"name{place}", version, body) for place, body in enumerate(bodies))
+
+
 @given(st.binary(max_size=64))
 def test_anything_else_is_an_error_and_nothing_worse(garbage: bytes) -> None:
-    for parse in (wire.SecretsRequest.parse, wire.DeltaSecretsRequest.parse, wire.certificate_chain):
+    for parse in (
+        wire.SecretsRequest.parse,
+        wire.DeltaSecretsRequest.parse,
+        wire.DeltaResponse.parse,
+        wire.NameInfo.parse,
+        wire.certificate_chain,
+    ):
         try:
             parse(garbage)
-        except wire.WireError:
+        except WireError:
             continue
 
 
 @pytest.mark.parametrize("garbage", [b"\x0a", b"\x0a\x05x", b"\xff" * 11, b"\x0b", b"\x0a\x02\xff\xfe"])
 def test_broken_messages_are_named_so(garbage: bytes) -> None:
-    with pytest.raises(wire.WireError):
+    with pytest.raises(WireError):
         wire.certificate_chain(garbage)

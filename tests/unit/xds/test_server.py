@@ -14,6 +14,7 @@ import grpc.aio
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from meltemi.base.discovery import COMPANION, NAMES
 from meltemi.base.spiffe import SpiffeId
 from meltemi.ca.authority import Authority, load_authority, new_root, private_pem
 from meltemi.ca.serving import ServingCertificate, control_plane_identity
@@ -184,6 +185,24 @@ async def test_a_proxy_that_goes_is_forgotten(rig: Rig) -> None:
         assert rig.door.inside == [PROXY]
     await rig.door.until(lambda: not rig.door.inside)
     assert not rig.hub.connections
+
+
+async def test_an_agent_beside_its_proxy_is_not_counted_but_waited_for(rig: Rig) -> None:
+    for ends_first in ("proxy", "agent"):
+        async with rig.call() as call, rig.call() as other:
+            await call.write(request())
+            await call.write(request(response_nonce=(await answer(call)).nonce))
+            opening = request(NAMES, resource_names_subscribe=["*"])
+            opening.node.metadata[COMPANION] = "names"
+            await other.write(opening)
+            assert (await answer(other)).type_url == NAMES
+            assert rig.door.inside == [PROXY, PROXY]
+            assert [each.proxy.id for each in rig.hub.connections] == [PROXY]
+            assert len(rig.hub.companions) == 1
+            (call if ends_first == "proxy" else other).cancel()
+            await rig.door.until(lambda: rig.door.inside == [PROXY])
+            assert (len(rig.hub.connections), len(rig.hub.companions)) == ((0, 1) if ends_first == "proxy" else (1, 0))
+        await rig.door.until(lambda: not rig.door.inside)
 
 
 async def test_a_proxy_that_goes_while_it_is_let_in_is_forgotten(rig: Rig) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from meltemi.base.discovery import NAMES
 from meltemi.envoy.resource import CLUSTER, ENDPOINTS, LISTENER, ROUTES, VIRTUAL_HOST, Resource
 from meltemi.xds.shelf import Change, Shelf
 from meltemi.xds.stream import PATIENCE, Clock, Stream, named_in
@@ -72,7 +73,7 @@ class Conversation:
         return flight.nonce
 
 
-SHORT = {CLUSTER: "cds", ENDPOINTS: "eds", LISTENER: "lds", ROUTES: "rds", VIRTUAL_HOST: "vhds"}
+SHORT = {CLUSTER: "cds", ENDPOINTS: "eds", LISTENER: "lds", ROUTES: "rds", VIRTUAL_HOST: "vhds", NAMES: "nds"}
 
 
 def say(response: Response) -> str:
@@ -269,6 +270,27 @@ def test_endpoints_let_go_of_are_not_sent_any_more(talk: Conversation) -> None:
     talk.put(ENDPOINTS, "b", "2")
     talk.put(ENDPOINTS, "a", "2")
     assert talk.hear() == ["eds a=2"]
+
+
+def test_names_wait_for_nothing_and_nothing_waits_for_them(talk: Conversation) -> None:
+    talk.put(NAMES, "a.example", "1")
+    talk.put(CLUSTER, "a", "1")
+    talk.put(LISTENER, "l", "1")
+    assert talk.ask(CLUSTER) == ["cds a=1"]
+    assert talk.ask(NAMES, "*") == ["nds a.example=1"]
+    talk.acknowledge(CLUSTER)
+    assert talk.ask(LISTENER) == ["lds l=1"]
+    talk.acknowledge(LISTENER)
+    talk.put(CLUSTER, "a", None)
+    assert talk.hear() == ["cds -a"]
+    talk.put(NAMES, "a.example", None)
+    assert talk.acknowledge(NAMES) == ["nds -a.example"]
+
+
+def test_an_agent_that_comes_back_is_sent_the_names_that_it_lacks(talk: Conversation) -> None:
+    talk.put(NAMES, "a.example", "1")
+    talk.put(NAMES, "b.example", "2")
+    assert talk.ask(NAMES, "*", held={"a.example": "1", "c.example": "3"}) == ["nds b.example=2 -c.example"]
 
 
 class TestWhatEnvoyRefuses:
