@@ -194,8 +194,9 @@ def build() -> Pipeline:
         "scopes",
         sidecar_scopes.scope,
         sidecars,
-        using(mesh=settings, virtual=virtual, services=all_services, sidecars=sidecars),
+        using(mesh=settings, virtual=virtual, services=all_services, sidecars=sidecars, destinations=towards),
     )
+    egress_proxies = g.single("egress_proxies", sidecar_scopes.egress_proxies, using(scopes=scopes))
     placing = using(mesh=settings, sidecars=sidecars, scopes=scopes, client_labels=labels)
     audiences = g.expand("audiences", views.audiences, proxies, placing)
     placements = g.derive("placements", views.placement, proxies, using(**placing.tables, workloads=instances))
@@ -233,7 +234,7 @@ def build() -> Pipeline:
 
     # What Envoy gets
     offers: tuple[Table[Any, Offer], ...] = (
-        g.expand("envoy/base", base.base, settings),
+        g.expand("envoy/base", base.base, settings, using(egress_proxies=egress_proxies)),
         g.expand(
             "envoy/clusters",
             clusters.clusters,
@@ -258,15 +259,27 @@ def build() -> Pipeline:
             listeners.port_listener,
             all_services,
             "port",
-            using(mesh=settings, tcp_routes=tcp, destinations=towards),
+            using(mesh=settings, tcp_routes=tcp, destinations=towards, egress_proxies=egress_proxies),
         ),
         g.expand(
             "envoy/service_listeners",
             listeners.service_listeners,
             all_services,
-            using(mesh=settings, tcp_routes=tcp, destinations=towards, endpoints=addresses),
+            using(
+                mesh=settings,
+                tcp_routes=tcp,
+                destinations=towards,
+                endpoints=addresses,
+                egress_proxies=egress_proxies,
+            ),
         ),
-        g.gather("envoy/routes", route_resources.route_configuration, all_services, "http_port", using(mesh=settings)),
+        g.gather(
+            "envoy/routes",
+            route_resources.route_configuration,
+            all_services,
+            "http_port",
+            using(mesh=settings, egress_proxies=egress_proxies),
+        ),
         g.expand("envoy/sniffed_routes", route_resources.sniffed, all_services, using(mesh=settings, routes=http)),
         g.expand(
             "envoy/virtual_hosts",

@@ -20,7 +20,7 @@ from meltemi.base.labels import LabelSet
 from meltemi.base.spiffe import SpiffeId
 from meltemi.ca.authority import Authority
 from meltemi.envoy.resource import LISTENER, VIRTUAL_HOST, Offer, Variant, finish
-from meltemi.model.clients import ANYONE, Audience, ProxyKind
+from meltemi.model.clients import ANYONE, REFUSED, Audience, ProxyKind
 from meltemi.model.mesh import Mesh
 from meltemi.model.proxies import Placement, Proxy
 from meltemi.model.routes import (
@@ -360,7 +360,7 @@ async def test_routes_change_and_go_without_a_listener_being_sent_again(client: 
 
 
 async def test_unknown_hosts_are_refused_once_only_the_registry_may_be_called(client: Client) -> None:
-    await client.apply(mesh_of(client.ports, mesh=Mesh(outbound_registry_only=True)))
+    await client.apply(mesh_of(client.ports, mesh=Mesh(outbound=REFUSED)))
     assert (await client.get("/", "unknown.example")).status == 502
     assert (await client.get("/", "reviews")).status == 200
 

@@ -92,9 +92,9 @@ ACTED_ON: dict[type[Resource], frozenset[str]] = {
     ),
     networking.DestinationRule: (
         _under("spec", "host exportTo workloadSelector subsets.name subsets.labels")
-        | _under("spec.trafficPolicy", f"proxyProtocol retryBudget {_POLICY}")
+        | _under("spec.trafficPolicy", f"proxyProtocol retryBudget tunnel {_POLICY}")
         | _under("spec.trafficPolicy.portLevelSettings", f"port {_POLICY}")
-        | _under("spec.subsets.trafficPolicy", f"proxyProtocol retryBudget {_POLICY}")
+        | _under("spec.subsets.trafficPolicy", f"proxyProtocol retryBudget tunnel {_POLICY}")
         | _under("spec.subsets.trafficPolicy.portLevelSettings", f"port {_POLICY}")
     ),
     networking.Gateway: (
@@ -107,7 +107,7 @@ ACTED_ON: dict[type[Resource], frozenset[str]] = {
     ),
     networking.WorkloadEntry: _under("spec", "address ports labels network locality weight serviceAccount"),
     networking.Sidecar: (
-        _under("spec", "workloadSelector egress.hosts egress.port.number egress.port.name outboundTrafficPolicy.mode")
+        _under("spec", "workloadSelector egress.hosts egress.port.number egress.port.name outboundTrafficPolicy")
         | _under("spec.ingress", "port.number port.protocol port.name bind captureMode defaultEndpoint")
         | _under("spec.ingress.tls", _SIDECAR_TLS)
         | _under("spec.ingress.connectionPool", _INBOUND_POOL)

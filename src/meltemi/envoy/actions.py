@@ -205,6 +205,6 @@ def respond(action: Respond) -> DirectResponseAction:
     )
 
 
-def pass_through() -> RouteAction:
-    """Let the request go where the client was going."""
-    return RouteAction(cluster=names.PASSTHROUGH, timeout=Duration())
+def to_unknown(cluster: str) -> RouteAction:
+    """Let a request of which nothing is known go to a cluster."""
+    return RouteAction(cluster=cluster, timeout=Duration())

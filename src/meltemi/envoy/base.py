@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from meltemi.base.problems import Problem
-from meltemi.envoy import access_logs, metadata, names, pools, tcp
+from meltemi.envoy import access_logs, chains, metadata, names, pools, tcp
 from meltemi.envoy.resource import LISTENER, Offer, Resource, Variant, finish, offer
-from meltemi.envoy.routes import outbound_policies
+from meltemi.envoy.unknown import EgressProxies, outbound_policies
 from meltemi.envoy.values import address, boolean, duration, uint32
 from meltemi.envoy.virtual_hosts import SIDECARS
+from meltemi.model.clients import OutboundPolicy
 from meltemi.model.mesh import Mesh
 from meltemi.model.traffic import ConnectionPool
 from meltemi.protos import any_of
@@ -29,26 +30,28 @@ SOCKET_MARK = 1337  # on all connections that a proxy opens itself: capture lets
 _SOL_SOCKET, _SO_MARK = 1, 36  # Linux
 
 
-def base(mesh: Mesh) -> Iterator[tuple[Key, Offer] | Problem]:
+def base(mesh: Mesh, *, egress_proxies: EgressProxies) -> Iterator[tuple[Key, Offer] | Problem]:
     """Offers of what does not depend on any service."""
     for message in (passthrough(mesh), black_hole(mesh), inbound_passthrough(mesh)):
         yield (message.name, ""), offer(finish(message.name, message), clients=SIDECARS)
-    choices = [Variant(clients, _virtual_outbound(mesh, refuses)) for clients, refuses in outbound_policies(mesh)]
+    choices = [
+        Variant(clients, _virtual_outbound(mesh, policy))
+        for clients, policy in outbound_policies(mesh, egress_proxies.only())
+    ]
     yield (names.VIRTUAL_OUTBOUND, ""), Offer(LISTENER, names.VIRTUAL_OUTBOUND, tuple(choices))
 
 
-def _virtual_outbound(mesh: Mesh, registry_only: bool) -> Resource:
-    return finish(names.VIRTUAL_OUTBOUND, virtual_outbound(mesh, registry_only=registry_only))
+def _virtual_outbound(mesh: Mesh, policy: OutboundPolicy) -> Resource:
+    return finish(names.VIRTUAL_OUTBOUND, virtual_outbound(mesh, policy))
 
 
-def virtual_outbound(mesh: Mesh, *, registry_only: bool) -> Listener:
+def virtual_outbound(mesh: Mesh, policy: OutboundPolicy) -> Listener:
     """The listener that all captured outbound connections arrive at.
 
-    It hands each to the listener of its original destination; what has none passes, or is refused. A connection to the
-    port itself would come back for ever, so it goes nowhere.
+    It hands each to the listener of its original destination; what has none is treated as unknown traffic is. A
+    connection to the port itself would come back for ever, so it goes nowhere.
     """
     port = mesh.outbound_listener_port
-    unknown = names.BLACK_HOLE if registry_only else names.PASSTHROUGH
     return Listener(
         name=names.VIRTUAL_OUTBOUND,
         address=address(names.WILDCARD, port),
@@ -60,7 +63,7 @@ def virtual_outbound(mesh: Mesh, *, registry_only: bool) -> Listener:
                 filter_chain_match=FilterChainMatch(destination_port=uint32(port)),
                 filters=[tcp.to_cluster(names.BLACK_HOLE, mesh)],
             ),
-            FilterChain(name="virtualOutbound-catchall-tcp", filters=[tcp.to_cluster(unknown, mesh)]),
+            FilterChain(name="virtualOutbound-catchall-tcp", filters=chains.to_unknown(policy, mesh)),
         ],
         access_log=access_logs.loggers(mesh, only_unrouted=True),
     )

@@ -11,8 +11,10 @@ from collections.abc import Iterable, Sequence
 from google.protobuf.message import Message
 
 from meltemi.base.durations import Timeout
-from meltemi.envoy import access_logs, names, tcp
+from meltemi.envoy import access_logs, names, tcp, tls
+from meltemi.envoy.unknown import cluster as unknown_cluster
 from meltemi.envoy.values import address, boolean, timeout
+from meltemi.model.clients import OutboundPolicy
 from meltemi.model.mesh import Mesh
 from meltemi.protos import any_of
 from meltemi.protos.envoy.config.core.v3.base_pb2 import TrafficDirection
@@ -44,10 +46,18 @@ def http_chain(name: str, filters: Iterable[Filter], protocols: Iterable[str] = 
     return FilterChain(name=name, filter_chain_match=match, filters=filters)
 
 
-def unknown_destinations(registry_only: bool, mesh: Mesh) -> FilterChain:
-    """Connections nothing else takes: they go where the client was going, or nowhere (`REGISTRY_ONLY`)."""
-    cluster = names.BLACK_HOLE if registry_only else names.PASSTHROUGH
-    return FilterChain(name=names.PASSTHROUGH_CHAIN, filters=[tcp.to_cluster(cluster, mesh)])
+def unknown_destinations(policy: OutboundPolicy, mesh: Mesh) -> FilterChain:
+    """Connections nothing else takes: they go where the policy sends them."""
+    return FilterChain(name=names.PASSTHROUGH_CHAIN, filters=to_unknown(policy, mesh))
+
+
+def to_unknown(policy: OutboundPolicy, mesh: Mesh) -> list[Filter]:
+    """Where the client was going, to the service that takes all such connections, or nowhere.
+
+    That service may speak HTTP at its port. Its cluster would then offer HTTP/2, which these connections need not be.
+    """
+    carried = [tcp.to_cluster(unknown_cluster(policy), mesh)]
+    return [tcp.offer_protocols(tls.ALPN_TCP), *carried] if policy.proxy is not None else carried
 
 
 def taking_all(chain: FilterChain) -> FilterChain:

@@ -19,7 +19,7 @@ from meltemi.envoy.resource import LISTENER, ROUTES, VIRTUAL_HOST, Offer, Seen, 
 from meltemi.envoy.values import address, ads
 from meltemi.envoy.virtual_hosts import ORPHAN_PORT, SIDECARS, Host, Key
 from meltemi.flow import View
-from meltemi.model.clients import Clients, ProxyKind
+from meltemi.model.clients import REFUSED, Clients, ProxyKind
 from meltemi.model.mesh import Mesh
 from meltemi.model.routes import HostRoutes
 from meltemi.model.services import Service
@@ -44,7 +44,7 @@ def listener(mesh: Mesh) -> Iterator[tuple[BaseKey, Offer] | Problem]:
         filter_chains=[FilterChain(filters=[manager])],
     )
     yield (name, ""), Offer(LISTENER, name, (Variant(SIDECARS, finish(name, message)),))
-    shell = routing.configuration(ROUTE_CONFIGURATION, [routing.catch_all(registry_only=True)])
+    shell = routing.configuration(ROUTE_CONFIGURATION, [routing.catch_all(REFUSED)])
     shell.ignore_port_in_host_matching = False
     shell.vhds.config_source.CopyFrom(ads())
     made = finish(ROUTE_CONFIGURATION, shell)

@@ -16,9 +16,10 @@ from meltemi.envoy.audiences import Applies
 from meltemi.envoy.binding import has_own_listener, meets_at_port, own_addresses, shares_http
 from meltemi.envoy.connections import Claims, Connections, Destinations, TcpRoutes
 from meltemi.envoy.resource import LISTENER, Offer, Resource, Variant, finish
-from meltemi.envoy.routes import outbound_policies, seen_by
+from meltemi.envoy.routes import seen_by
+from meltemi.envoy.unknown import EgressProxies, outbound_policies
 from meltemi.flow import View
-from meltemi.model.clients import Clients
+from meltemi.model.clients import Clients, OutboundPolicy
 from meltemi.model.mesh import Mesh
 from meltemi.model.routes import Source
 from meltemi.model.services import Protocol, Service, ServiceEndpoints, ServicePort
@@ -34,6 +35,7 @@ def port_listener(
     mesh: View[tuple[()], Mesh],
     tcp_routes: TcpRoutes,
     destinations: Destinations,
+    egress_proxies: EgressProxies,
 ) -> Iterator[Offer | Problem]:
     """The listener `0.0.0.0_<port>`: HTTP of all services on the port, and whoever has no address of its own.
 
@@ -59,10 +61,10 @@ def port_listener(
     name = names.listener(names.WILDCARD, port)
     wanted = audiences.predicates(each for item in others for each in (_viewers(item), *item.predicates))
     made: list[Variant] = []
-    for within, registry_only in outbound_policies(settings):
+    for within, policy in outbound_policies(settings, egress_proxies.only()):
 
-        def make(applies: Applies, registry_only: bool = registry_only) -> Resource:
-            default = chains.unknown_destinations(registry_only, settings)
+        def make(applies: Applies, policy: OutboundPolicy = policy) -> Resource:
+            default = chains.unknown_destinations(policy, settings)
             claims, found, sources = Claims(), list[FilterChain](), list[Source]()
             for item in others:
                 if not applies(_viewers(item)):
@@ -116,6 +118,7 @@ def service_listeners(
     tcp_routes: TcpRoutes,
     destinations: Destinations,
     endpoints: View[tuple[str, str], ServiceEndpoints],
+    egress_proxies: EgressProxies,
 ) -> Iterator[tuple[Key, Offer] | Problem]:
     """The listeners `<address>_<port>` of a service: of its virtual addresses, or of its pods if it is headless."""
     settings = mesh.only()
@@ -127,15 +130,15 @@ def service_listeners(
         for address in _addresses(service, port, endpoints):
             name = names.listener(address, port.number)
             made: list[Variant] = []
-            for within, registry_only in outbound_policies(settings):
+            for within, policy in outbound_policies(settings, egress_proxies.only()):
 
                 def make(
                     applies: Applies,
                     item: Connections = item,
                     address: str = address,
-                    registry_only: bool = registry_only,
+                    policy: OutboundPolicy = policy,
                 ) -> Resource:
-                    return _own_listener(item, address, applies, registry_only, settings)
+                    return _own_listener(item, address, applies, policy, settings)
 
                 made += audiences.variants(audiences.predicates(item.predicates), make, within)
             yield (
@@ -154,12 +157,12 @@ def _addresses(
     return tuple(sorted(address for address in pods if is_address(address)))
 
 
-def _own_listener(item: Connections, address: str, applies: Applies, registry_only: bool, mesh: Mesh) -> Resource:
+def _own_listener(item: Connections, address: str, applies: Applies, policy: OutboundPolicy, mesh: Mesh) -> Resource:
     """A listener for nothing but one service port."""
     service, port = item.service, item.port
     name = names.listener(address, port.number)
     claims, found = Claims(), list[FilterChain]()
-    default = chains.unknown_destinations(registry_only, mesh)
+    default = chains.unknown_destinations(policy, mesh)
     only = address if service.headless else ""
     for wish in connections.chains(item, applies, mesh, only_address=only):
         chain, _ = claims.take(wish)

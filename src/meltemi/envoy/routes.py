@@ -12,10 +12,11 @@ from meltemi.base.problems import Problem
 from meltemi.envoy import audiences, names, routing
 from meltemi.envoy.binding import has_own_listener, http_ports
 from meltemi.envoy.resource import ROUTES, Offer, Resource, Seen, Variant, finish
+from meltemi.envoy.unknown import EgressProxies, outbound_policies
 from meltemi.envoy.values import ads
 from meltemi.envoy.virtual_hosts import SIDECARS, of_service, too_many, variants
 from meltemi.flow import View
-from meltemi.model.clients import Clients
+from meltemi.model.clients import OutboundPolicy
 from meltemi.model.mesh import Mesh
 from meltemi.model.routes import HostRoutes, Source
 from meltemi.model.services import Protocol, Service
@@ -24,29 +25,25 @@ from meltemi.protos.envoy.config.route.v3.route_components_pb2 import VirtualHos
 Key = tuple[str, str]  # resource name, namespace of the service
 
 
-def route_configuration(port: int, services: tuple[Service, ...], *, mesh: View[tuple[()], Mesh]) -> Offer | None:
+def route_configuration(
+    port: int, services: tuple[Service, ...], *, mesh: View[tuple[()], Mesh], egress_proxies: EgressProxies
+) -> Offer | None:
     """The shell `<port>` for the services that share HTTP on a port; None if none of these does."""
     members = [service for service in services if port in http_ports(service)]
     if not members:
         return None
     name = names.shared_routes(port)
     choices = [
-        Variant(clients, _shell(name, registry_only)) for clients, registry_only in outbound_policies(mesh.only())
+        Variant(clients, _shell(name, policy))
+        for clients, policy in outbound_policies(mesh.only(), egress_proxies.only())
     ]
     return Offer(ROUTES, name, tuple(choices), seen_by(members, port))
 
 
-def _shell(name: str, registry_only: bool) -> Resource:
-    message = routing.configuration(name, [routing.catch_all(registry_only)])
+def _shell(name: str, policy: OutboundPolicy) -> Resource:
+    message = routing.configuration(name, [routing.catch_all(policy)])
     message.vhds.config_source.CopyFrom(ads())
     return finish(name, message)
-
-
-def outbound_policies(mesh: Mesh) -> Iterator[tuple[Clients, bool]]:
-    """The sidecars whose Sidecar resource differs from the mesh on unknown hosts, then all; whether those are refused."""
-    exception = not mesh.outbound_registry_only
-    yield Clients(kind=SIDECARS.kind, registry_only=exception), exception
-    yield SIDECARS, mesh.outbound_registry_only
 
 
 def seen_by(services: Iterable[Service], port: int) -> tuple[Seen, ...]:

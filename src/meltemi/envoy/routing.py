@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from meltemi.envoy import actions, cors, faults, headers, matches, metadata, names, sessions
-from meltemi.model.clients import Clients
+from meltemi.envoy import actions, cors, faults, headers, matches, metadata, names, sessions, unknown
+from meltemi.model.clients import Clients, OutboundPolicy
 from meltemi.model.mesh import Mesh
 from meltemi.model.routes import (
     Forward,
@@ -53,7 +53,7 @@ def route(route: Route, mesh: Mesh, operation: str) -> RouteMessage:
         case Respond():
             message.direct_response.CopyFrom(actions.respond(route.action))
         case Passthrough():
-            message.route.CopyFrom(actions.pass_through())
+            message.route.CopyFrom(actions.to_unknown(names.PASSTHROUGH))
     if route.fault is not None:
         message.typed_per_filter_config[faults.NAME].CopyFrom(any_of(faults.per_route(route.fault)))
     if route.cors is not None:
@@ -107,21 +107,23 @@ def sources(routes: Iterable[Route]) -> tuple[Source, ...]:
     return tuple(dict.fromkeys(each.source for each in routes if each.source is not None))
 
 
-def catch_all(registry_only: bool) -> VirtualHost:
-    """What becomes of hosts that nobody knows: let through, or answered with 502 (`REGISTRY_ONLY`)."""
-    name = names.BLOCK_ALL if registry_only else names.ALLOW_ANY
-    service = names.BLACK_HOLE if registry_only else names.PASSTHROUGH
+def catch_all(policy: OutboundPolicy) -> VirtualHost:
+    """What becomes of hosts that nobody knows: let through, sent to a service, or answered with 502."""
+    name = names.BLOCK_ALL if policy.refused else names.ALLOW_ANY
     only = RouteMessage(name=name, match=matches.request(HttpMatch()))
-    if registry_only:
+    about = metadata.of_route(unknown.cluster(policy), unknown.cluster(policy), metadata.UNKNOWN)
+    if policy.refused:
         only.direct_response.CopyFrom(DirectResponseAction(status=502))
     else:
-        only.route.CopyFrom(actions.pass_through())
+        only.route.CopyFrom(actions.to_unknown(unknown.cluster(policy)))
+    if policy.proxy is not None:
+        about = metadata.of_route(policy.proxy.host, policy.proxy.host, policy.proxy.namespace)
     return VirtualHost(
         name=name,
         domains=["*"],
         routes=[only],
         include_request_attempt_count=True,
-        metadata=metadata.of_route(service, service, metadata.UNKNOWN),
+        metadata=about,
     )
 
 

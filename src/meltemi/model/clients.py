@@ -53,17 +53,37 @@ class EgressHost(msgspec.Struct, frozen=True, order=True):
     port: int = 0
 
 
+class EgressProxy(msgspec.Struct, frozen=True, order=True):
+    """The port of a service, or of a subset of it, to which unknown traffic goes. `port` 0: there is no such service."""
+
+    namespace: str
+    host: str
+    port: int
+    subset: str = ""
+
+
+class OutboundPolicy(msgspec.Struct, frozen=True, order=True):
+    """What becomes of traffic for what nobody has declared: refused, let through as it is, or sent to `proxy`."""
+
+    refused: bool = False
+    proxy: EgressProxy | None = None
+
+
+LET_THROUGH = OutboundPolicy()
+REFUSED = OutboundPolicy(refused=True)
+
+
 class Scope(msgspec.Struct, frozen=True):
     """What a client may call: the hosts of its Sidecar resource, or None for all that is exported to it.
 
     `imports` are hosts to which the rules of those hosts lead: they are not to be called by name, but must be reached.
-    `outbound_registry_only` is None where the mesh-wide setting holds. `own_address` tells that the server side differs
+    `outbound` is None where the mesh-wide setting holds. `own_address` tells that the server side differs
     from pod to pod.
     """
 
     egress: tuple[EgressHost, ...] | None = None
     imports: tuple[EgressHost, ...] = ()
-    outbound_registry_only: bool | None = None
+    outbound: OutboundPolicy | None = None
     ref: Ref | None = None
     own_address: bool = False
 
@@ -88,14 +108,14 @@ class Audience(msgspec.Struct, frozen=True):
 class Clients(msgspec.Struct, frozen=True):
     """A predicate over audiences: kinds of proxy, namespaces, labels, or a list of audiences by key. None means any.
 
-    `registry_only` asks for clients whose Sidecar says so explicitly; those without a word on it follow the mesh.
+    `outbound` asks for clients whose Sidecar says this explicitly; those without a word on it follow the mesh.
     """
 
     kind: ProxyKind | None = None
     namespaces: frozenset[str] | None = None
     labels: LabelSet = LabelSet()
     audiences: frozenset[str] | None = None
-    registry_only: bool | None = None
+    outbound: OutboundPolicy | None = None
 
     def includes(self, audience: Audience) -> bool:
         """Whether that class of clients is meant."""
@@ -103,7 +123,7 @@ class Clients(msgspec.Struct, frozen=True):
             (self.kind is None or self.kind is audience.kind)
             and (self.namespaces is None or audience.namespace in self.namespaces)
             and (self.audiences is None or audience.key in self.audiences)
-            and (self.registry_only is None or self.registry_only is audience.scope.outbound_registry_only)
+            and (self.outbound is None or self.outbound == audience.scope.outbound)
             and audience.labels.contains(self.labels)
         )
 
@@ -114,7 +134,7 @@ class Clients(msgspec.Struct, frozen=True):
         labels = self.labels.as_dict()
         if any(labels.setdefault(key, value) != value for key, value in other.labels.items):
             return None
-        if _apart(self.kind, other.kind) or _apart(self.registry_only, other.registry_only):
+        if _apart(self.kind, other.kind) or _apart(self.outbound, other.outbound):
             return None
         namespaces = _common(self.namespaces, other.namespaces)
         audiences = _common(self.audiences, other.audiences)
@@ -125,12 +145,12 @@ class Clients(msgspec.Struct, frozen=True):
             namespaces=namespaces,
             labels=LabelSet.of(labels),
             audiences=audiences,
-            registry_only=other.registry_only if self.registry_only is None else self.registry_only,
+            outbound=other.outbound if self.outbound is None else self.outbound,
         )
 
 
 def _apart(one: object, other: object) -> bool:
-    return one is not None and other is not None and one is not other
+    return one is not None and other is not None and one != other
 
 
 def _common(one: frozenset[str] | None, other: frozenset[str] | None) -> frozenset[str] | None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 import msgspec
 
 from meltemi.base.durations import Timeout
-from meltemi.model.clients import EVERYWHERE, Visibility
+from meltemi.model.clients import EVERYWHERE, LET_THROUGH, OutboundPolicy, Visibility
 from meltemi.model.routes import RetryPolicy
 from meltemi.model.traffic import ConnectionPool, KeepAlive, OutlierDetection
 
@@ -35,7 +35,7 @@ class Mesh(msgspec.Struct, frozen=True, kw_only=True):
     cluster: str = "local"
     network: str = ""
     auto_mtls: bool = True
-    outbound_registry_only: bool = False
+    outbound: OutboundPolicy = LET_THROUGH
     inbound_to_localhost: bool = False
     default_service_visibility: Visibility = EVERYWHERE
     default_virtual_service_visibility: Visibility = EVERYWHERE

@@ -15,7 +15,7 @@ from meltemi.base.durations import Timeout
 from meltemi.base.ordering import seniority
 from meltemi.base.problems import Problem
 from meltemi.flow import View
-from meltemi.model.clients import Visibility
+from meltemi.model.clients import LET_THROUGH, REFUSED, Visibility
 from meltemi.model.mesh import Mesh, TlsLimits
 from meltemi.resolve import problems
 from meltemi.resolve.actions import retry_policy
@@ -75,8 +75,9 @@ def settings(spec: MeshConfigSpec) -> Mesh:
         "trust_domain_aliases": spec.trust_domain_aliases or None,
         "root_namespace": spec.root_namespace or None,
         "auto_mtls": spec.enable_auto_mtls,
-        "outbound_registry_only": spec.outbound_traffic_policy is not None
-        and spec.outbound_traffic_policy.mode == "REGISTRY_ONLY",
+        "outbound": REFUSED
+        if spec.outbound_traffic_policy is not None and spec.outbound_traffic_policy.mode == "REGISTRY_ONLY"
+        else LET_THROUGH,
         "inbound_to_localhost": spec.inbound_traffic_policy is not None
         and spec.inbound_traffic_policy.mode == "LOCALHOST",
         "default_service_visibility": _visibility(spec.default_service_export_to),

@@ -7,7 +7,7 @@ reached as well, or the rules would lead nowhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 from msgspec.structs import replace
@@ -18,15 +18,16 @@ from meltemi.base.labels import LabelSet
 from meltemi.base.ordering import seniority
 from meltemi.base.problems import Problem
 from meltemi.flow import View
-from meltemi.model.clients import EgressHost, Scope
+from meltemi.model.clients import LET_THROUGH, REFUSED, EgressHost, EgressProxy, OutboundPolicy, Scope
 from meltemi.model.mesh import Mesh
 from meltemi.model.services import Service
-from meltemi.resolve import problems
+from meltemi.model.traffic import Destination
+from meltemi.resolve import problems, targets
 from meltemi.resolve.hosts import find, patterns
 from meltemi.resolve.http_rules import MESH, gateways_of
 from meltemi.resolve.ingress import needs_own_address
 from meltemi.resolve.precedence import visibility_of
-from meltemi.resolve.targets import named
+from meltemi.resolve.targets import Lookup, named
 
 OWN = "."
 NOWHERE = "~"
@@ -60,6 +61,7 @@ def scope(
     virtual: View[Key, VirtualService],
     services: View[Key, Service],
     sidecars: Sidecars,
+    destinations: View[Key, Destination],
 ) -> Iterator[Scope | Problem]:
     """What a Sidecar lets its proxies see. A `.` stays in those of the root namespace: it is the proxy's (`localised`)."""
     settings = mesh.only()
@@ -72,7 +74,7 @@ def scope(
         for host in listener.hosts
     ]
     egress = tuple(dict.fromkeys(entry for entry in listed if entry is not None))
-    policy = spec.outbound_traffic_policy
+    outbound = yield from _outbound(sidecar, Lookup(settings, services, destinations))
     imports = {
         each
         for entry in egress
@@ -80,13 +82,32 @@ def scope(
         if visibility_of(service, settings).includes(sidecar.namespace)
         for each in _destinations(service, services, settings)
     }
+    if outbound is not None and outbound.proxy is not None:
+        imports.add(EgressHost(outbound.proxy.namespace, outbound.proxy.host))
     yield Scope(
         egress=egress if spec.egress else None,
         imports=tuple(sorted(imports)),
-        outbound_registry_only=None if policy is None else policy.mode == "REGISTRY_ONLY",
+        outbound=outbound,
         ref=sidecar.ref,
         own_address=needs_own_address(sidecar),
     )
+
+
+def _outbound(sidecar: Sidecar, lookup: Lookup) -> Generator[Problem, None, OutboundPolicy | None]:
+    policy = sidecar.spec.outbound_traffic_policy
+    if policy is None:
+        return None
+    if policy.egress_proxy is None:
+        return REFUSED if policy.mode == "REGISTRY_ONLY" else LET_THROUGH
+    path = "spec.outboundTrafficPolicy.egressProxy"
+    found = yield from targets.resolve(policy.egress_proxy, sidecar, path, targets.ANY_PORT, lookup)
+    return OutboundPolicy(proxy=EgressProxy(found.namespace, found.host, found.port, found.subset))
+
+
+def egress_proxies(*, scopes: Scopes) -> tuple[OutboundPolicy, ...]:
+    """The policies of Sidecars that send unknown traffic to a service."""
+    policies = {scope.outbound for scope in scopes.all() if scope.outbound is not None}
+    return tuple(sorted(policy for policy in policies if policy.proxy is not None))
 
 
 def _overruled(sidecar: Sidecar, sidecars: Sidecars) -> Iterator[Problem]:

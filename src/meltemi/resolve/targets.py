@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator, Sequence
 
 import msgspec
 
+from meltemi.api.meta import Resource
 from meltemi.api.networking.virtual_service import Destination, TcpRoute, TlsRoute, VirtualService
 from meltemi.base.hosts import qualify
 from meltemi.base.problems import Problem
@@ -33,7 +34,7 @@ class Lookup(msgspec.Struct, frozen=True):
 
 
 def resolve(
-    destination: Destination, rule: VirtualService, path: str, port: int, lookup: Lookup
+    destination: Destination, rule: Resource, path: str, port: int, lookup: Lookup
 ) -> Generator[Problem, None, Target]:
     """The target of a destination of `rule` (at `path` within it), for requests that came for `port`."""
     host = qualify(destination.host, rule.namespace, lookup.mesh.domain)
@@ -67,7 +68,7 @@ def _port(destination: Destination, service: Service, port: int) -> int | None:
     return wanted if service.port(wanted) else None
 
 
-def _not_found(rule: VirtualService, path: str, host: str, lookup: Lookup) -> Problem:
+def _not_found(rule: Resource, path: str, host: str, lookup: Lookup) -> Problem:
     if hosts.exists(lookup.services, host):
         return problems.of(
             rule,
@@ -85,7 +86,7 @@ def _not_found(rule: VirtualService, path: str, host: str, lookup: Lookup) -> Pr
     )
 
 
-def _no_port(rule: VirtualService, path: str, destination: Destination, service: Service) -> Problem:
+def _no_port(rule: Resource, path: str, destination: Destination, service: Service) -> Problem:
     known = ", ".join(str(port.number) for port in service.ports) or "none"
     if destination.port is None:
         return problems.of(
@@ -105,7 +106,7 @@ def _no_port(rule: VirtualService, path: str, destination: Destination, service:
 
 
 def _check_subset(
-    subset: str, rule: VirtualService, path: str, service: Service, lookup: Lookup
+    subset: str, rule: Resource, path: str, service: Service, lookup: Lookup
 ) -> Generator[Problem, None, None]:
     row = lookup.destinations.get(service.key)
     known = sorted({each.name for variant in row.variants for each in variant.subsets}) if row else []

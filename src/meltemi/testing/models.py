@@ -20,6 +20,7 @@ from meltemi.base.problems import Problem
 from meltemi.base.refs import Ref
 from meltemi.envoy import base, binding, clusters, endpoints, listeners, routes, virtual_hosts
 from meltemi.envoy.resource import CLUSTER, ENDPOINTS, LISTENER, ROUTES, VIRTUAL_HOST, Offer, Resource
+from meltemi.envoy.unknown import EgressProxies
 from meltemi.flow import View
 from meltemi.model.clients import Audience, ProxyKind
 from meltemi.model.mesh import Mesh
@@ -92,17 +93,20 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
         views = _Views(self)
         for each in self.services:
             yield from views.of_service(each)
-        yield from views.of_ports(routes.route_configuration, binding.http_ports, mesh=views.mesh)
+        yield from views.of_ports(
+            routes.route_configuration, binding.http_ports, mesh=views.mesh, egress_proxies=views.egress_proxies
+        )
         yield from views.of_ports(
             listeners.port_listener,
             binding.listener_ports,
             mesh=views.mesh,
             tcp_routes=views.tcp_routes,
             destinations=views.destinations,
+            egress_proxies=views.egress_proxies,
         )
         for row in self.orphans:
             yield from virtual_hosts.orphan_virtual_hosts(row, mesh=views.mesh, services=views.services)
-        yield from base.base(self.mesh)
+        yield from base.base(self.mesh, egress_proxies=views.egress_proxies)
 
     def offers(self) -> list[Offer]:
         """All offers."""
@@ -148,6 +152,7 @@ class _Views:
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
         self.mesh: View[tuple[()], Mesh] = View.of({(): scene.mesh})
+        self.egress_proxies: EgressProxies = View.of({(): ()})
         self.services: View[tuple[str, str], Service] = View.of(
             {each.key: each for each in scene.services}, host=lambda row: row.host, address=lambda row: row.addresses
         )
@@ -167,7 +172,12 @@ class _Views:
         yield from virtual_hosts.virtual_hosts(each, mesh=mesh, routes=self.routes, services=self.services)
         yield from routes.sniffed(each, mesh=mesh, routes=self.routes)
         yield from listeners.service_listeners(
-            each, mesh=mesh, tcp_routes=self.tcp_routes, destinations=destinations, endpoints=endpoints_
+            each,
+            mesh=mesh,
+            tcp_routes=self.tcp_routes,
+            destinations=destinations,
+            endpoints=endpoints_,
+            egress_proxies=self.egress_proxies,
         )
 
     def of_ports(

@@ -52,3 +52,25 @@ def test_registry_only_refuses_them_for_everyone(policies: Policies, town: Town)
         assert undeclared(client, town) == "502"
         assert undeclared(client, town, 9000) == "cut off"
         assert client.get("http://books:8080/").status == 200
+
+
+def test_a_sidecar_may_send_them_to_a_service(policies: Policies, town: Town) -> None:
+    policies.write(
+        "Sidecar",
+        "caller",
+        """
+        workloadSelector: {labels: {app: caller}}
+        egress: [{hosts: [abroad/*]}]
+        outboundTrafficPolicy:
+          mode: ALLOW_ANY
+          egressProxy: {host: books.town.svc.cluster.local, port: {number: 8080}}
+        """,
+    )
+    books = {pod.name for pod in town.books}
+    requested = town.caller.get(f"http://{town.stranger.ip}:8080/", {"host": "elsewhere.example"})
+    assert requested.echo.pod in books
+    assert requested.echo.host == "elsewhere.example"
+    connected = town.caller.get(f"http://{town.stranger.ip}:19000/")
+    assert connected.echo.pod in books
+    assert "sa/caller" in connected.echo.headers["x-forwarded-client-cert"]
+    assert town.rival.get(f"http://{town.stranger.ip}:8080/").echo.pod == town.stranger.name

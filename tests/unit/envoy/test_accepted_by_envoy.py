@@ -8,7 +8,7 @@ import pytest
 
 from meltemi.base.durations import Timeout
 from meltemi.base.labels import LabelSet
-from meltemi.model.clients import ANYONE, Locality
+from meltemi.model.clients import ANYONE, REFUSED, Locality
 from meltemi.model.mesh import Mesh, TlsLimits
 from meltemi.model.routes import (
     Abort,
@@ -229,7 +229,7 @@ def rich_scene(mesh: Mesh) -> Scene:
     [
         Mesh(),
         Mesh(
-            outbound_registry_only=True,
+            outbound=REFUSED,
             access_log_file="/dev/null",
             access_log_json=True,
             path_normalization="DECODE_AND_MERGE_SLASHES",

@@ -3,7 +3,7 @@ from __future__ import annotations
 from meltemi.base.labels import LabelSet
 from meltemi.envoy import audiences
 from meltemi.envoy.resource import Resource, Variant
-from meltemi.model.clients import ANYONE, Audience, Clients, ProxyKind, Scope
+from meltemi.model.clients import ANYONE, LET_THROUGH, REFUSED, Audience, Clients, ProxyKind, Scope
 
 FRONT = Clients(labels=LabelSet.of({"app": "front"}))
 BACK = Clients(labels=LabelSet.of({"app": "back"}))
@@ -69,12 +69,12 @@ def test_predicates_that_exclude_each_other_do_not_meet() -> None:
     assert FRONT.meet(BACK) is None
     assert IN_SHOP.meet(Clients(namespaces=frozenset({"lab"}))) is None
     assert Clients(kind=ProxyKind.SIDECAR).meet(Clients(kind=ProxyKind.GATEWAY)) is None
-    assert Clients(registry_only=True).meet(Clients(registry_only=False)) is None
+    assert Clients(outbound=REFUSED).meet(Clients(outbound=LET_THROUGH)) is None
 
 
 def test_clients_with_an_outbound_policy_of_their_own_can_be_meant() -> None:
-    strict = Audience("a", ProxyKind.SIDECAR, "shop", scope=Scope(outbound_registry_only=True))
+    strict = Audience("a", ProxyKind.SIDECAR, "shop", scope=Scope(outbound=REFUSED))
     silent = Audience("b", ProxyKind.SIDECAR, "shop")
-    assert Clients(registry_only=True).includes(strict)
-    assert not Clients(registry_only=True).includes(silent)
-    assert not Clients(registry_only=False).includes(silent)
+    assert Clients(outbound=REFUSED).includes(strict)
+    assert not Clients(outbound=REFUSED).includes(silent)
+    assert not Clients(outbound=LET_THROUGH).includes(silent)

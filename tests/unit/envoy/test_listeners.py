@@ -4,7 +4,7 @@ from typing import Any
 
 from meltemi.base.refs import Ref
 from meltemi.envoy import chains, http
-from meltemi.model.clients import ANYONE, Audience, ProxyKind, Visibility
+from meltemi.model.clients import ANYONE, REFUSED, Audience, ProxyKind, Visibility
 from meltemi.model.mesh import Mesh
 from meltemi.model.routes import HostTcpRoutes, Source, Target, TcpMatch, TcpRoute, TcpRouteVariant, WeightedTarget
 from meltemi.model.services import Resolution, ServiceEndpoints
@@ -37,7 +37,7 @@ def test_what_is_not_http_on_a_shared_port_passes() -> None:
     default = Scene(services=[service("a", http=80)]).listeners()["0.0.0.0_80"].default_filter_chain
     assert default.name == "PassthroughFilterChain"
     assert proxy(default).cluster == "PassthroughCluster"
-    strict = Scene(services=[service("a", http=80)], mesh=Mesh(outbound_registry_only=True))
+    strict = Scene(services=[service("a", http=80)], mesh=Mesh(outbound=REFUSED))
     assert proxy(strict.listeners()["0.0.0.0_80"].default_filter_chain).cluster == "BlackHoleCluster"
 
 

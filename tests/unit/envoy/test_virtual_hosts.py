@@ -3,7 +3,7 @@ from __future__ import annotations
 from meltemi.base.labels import LabelSet
 from meltemi.base.refs import Ref
 from meltemi.envoy import audiences
-from meltemi.model.clients import ANYONE, Audience, Clients, ProxyKind, Scope
+from meltemi.model.clients import ANYONE, LET_THROUGH, REFUSED, Audience, Clients, ProxyKind, Scope
 from meltemi.model.mesh import Mesh
 from meltemi.model.routes import (
     Forward,
@@ -167,18 +167,18 @@ def test_a_route_configuration_is_a_shell_with_the_catch_all() -> None:
 
 
 def test_unknown_hosts_are_refused_where_only_the_registry_may_be_called() -> None:
-    shell = Scene(services=[REVIEWS], mesh=Mesh(outbound_registry_only=True)).configurations()["80"]
+    shell = Scene(services=[REVIEWS], mesh=Mesh(outbound=REFUSED)).configurations()["80"]
     assert shell.virtual_hosts[0].name == "block_all"
     assert shell.virtual_hosts[0].routes[0].direct_response.status == 502
 
 
 def test_a_sidecar_resource_may_differ_from_the_mesh_on_unknown_hosts() -> None:
-    strict = Audience("strict", ProxyKind.SIDECAR, "default", scope=Scope(outbound_registry_only=True))
-    lax = Audience("lax", ProxyKind.SIDECAR, "default", scope=Scope(outbound_registry_only=False))
+    strict = Audience("strict", ProxyKind.SIDECAR, "default", scope=Scope(outbound=REFUSED))
+    lax = Audience("lax", ProxyKind.SIDECAR, "default", scope=Scope(outbound=LET_THROUGH))
     scene = Scene(services=[REVIEWS])
     assert scene.configurations(strict)["80"].virtual_hosts[0].name == "block_all"
     assert scene.configurations(lax)["80"].virtual_hosts[0].name == "allow_any"
-    closed = Scene(services=[REVIEWS], mesh=Mesh(outbound_registry_only=True))
+    closed = Scene(services=[REVIEWS], mesh=Mesh(outbound=REFUSED))
     assert closed.configurations(lax)["80"].virtual_hosts[0].name == "allow_any"
 
 

@@ -133,7 +133,7 @@ class Resolved:
             "scopes",
             sidecar_scopes.scope,
             sidecars,
-            using(mesh=settings, virtual=virtual, services=all_services, sidecars=sidecars),
+            using(mesh=settings, virtual=virtual, services=all_services, sidecars=sidecars, destinations=towards),
         )
         placing = using(mesh=settings, sidecars=sidecars, scopes=scopes, client_labels=labels)
         g.expand("audiences", views.audiences, self.proxies, placing)

@@ -44,7 +44,7 @@ def test_a_mesh_config_says_what_differs(resolved: Any) -> None:
     """)
     mesh = settings(resolved)
     assert (mesh.trust_domain, mesh.root_namespace, mesh.auto_mtls) == ("example.org", "mesh-system", False)
-    assert mesh.outbound_registry_only
+    assert mesh.outbound.refused
     assert mesh.connect_timeout == timedelta(seconds=3)
     assert mesh.protocol_detection_timeout == Timeout.of(timedelta(milliseconds=100))
     assert mesh.tcp_keepalive is not None
@@ -56,7 +56,7 @@ def test_a_mesh_config_says_what_differs(resolved: Any) -> None:
 
 def test_any_host_may_be_called_where_the_mesh_says_so(resolved: Any) -> None:
     resolved.apply("outboundTrafficPolicy: {mode: ALLOW_ANY}")
-    assert not settings(resolved).outbound_registry_only
+    assert not settings(resolved).outbound.refused
 
 
 def test_visibility_by_default_may_be_each_resources_own_namespace(resolved: Any) -> None:

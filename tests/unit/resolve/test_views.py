@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from meltemi.base.labels import LabelSet
-from meltemi.model.clients import EgressHost, ProxyKind, Scope
+from meltemi.model.clients import REFUSED, EgressHost, EgressProxy, OutboundPolicy, ProxyKind, Scope
 
 
 def sidecar(name: str, body: str, namespace: str = "shop", created: str = "1") -> str:
@@ -81,7 +81,7 @@ def test_egress_hosts_name_namespace_and_host(resolved: Any) -> None:
         EgressHost("bank", "ledger.bank.svc.cluster.local"),
         EgressHost("*", "x.example.org"),
     )
-    assert scope(resolved).outbound_registry_only is None
+    assert scope(resolved).outbound is None
 
 
 def test_a_sidecar_for_the_workload_goes_before_one_for_the_namespace_and_that_before_the_root_one(
@@ -92,7 +92,7 @@ def test_a_sidecar_for_the_workload_goes_before_one_for_the_namespace_and_that_b
     assert scope(resolved).ref.name == "root"
     resolved.apply(sidecar("namespace", "{outboundTrafficPolicy: {mode: REGISTRY_ONLY}}"))
     assert scope(resolved).ref.name == "namespace"
-    assert scope(resolved).outbound_registry_only is True
+    assert scope(resolved).outbound == REFUSED
     resolved.apply(sidecar("workload", "{workloadSelector: {labels: {app: a}}}", created="3"))
     assert scope(resolved).ref.name == "workload"
     resolved.apply(sidecar("other", "{workloadSelector: {labels: {app: z}}}"))
@@ -148,3 +148,23 @@ def test_gateways_are_scoped_by_no_sidecar(resolved: Any) -> None:
     resolved.apply(sidecar("s", '{egress: [{hosts: ["./*"]}]}'))
     resolved.connect(kind=ProxyKind.GATEWAY)
     assert scope(resolved) == Scope()
+
+
+def test_unknown_traffic_goes_to_the_service_that_a_sidecar_names_which_is_reached_unlisted(shop: Any) -> None:
+    policy = "{mode: ALLOW_ANY, egressProxy: {host: %s, port: {number: %d}}}"
+    shop.apply(sidecar("s", "{egress: [{hosts: [bank/*]}], outboundTrafficPolicy: " + policy % ("reviews", 9080) + "}"))
+    shop.connect()
+    host = "reviews.shop.svc.cluster.local"
+    assert scope(shop).outbound == OutboundPolicy(proxy=EgressProxy("shop", host, 9080))
+    assert EgressHost("shop", host) in scope(shop).imports
+    assert not shop.problems()
+
+
+def test_a_service_for_unknown_traffic_that_does_not_exist_is_told_to_the_author(resolved: Any) -> None:
+    resolved.apply(
+        sidecar("s", "{outboundTrafficPolicy: {mode: ALLOW_ANY, egressProxy: {host: exit, port: {number: 80}}}}")
+    )
+    resolved.connect()
+    assert scope(resolved).outbound.proxy.port == 0
+    (problem,) = resolved.problems().values()
+    assert (problem.code, problem.path) == ("HostNotFound", "spec.outboundTrafficPolicy.egressProxy.host")
