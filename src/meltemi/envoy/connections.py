@@ -60,7 +60,7 @@ class Connections(msgspec.Struct, frozen=True):
         destination = dict(self.policies).get(target)
         for variant in destination.variants if destination else ():
             if applies(variant.clients):
-                return variant.policy(target.port, target.subset) or TrafficPolicy()
+                return variant.for_connections(target.port, target.subset, shared=len(route.targets) > 1)
         return TrafficPolicy()
 
     def sources(self, applies: Applies) -> list[Source]:

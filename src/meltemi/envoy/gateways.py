@@ -73,7 +73,7 @@ class Edge(msgspec.Struct, frozen=True):
             destination = dict(self.policies).get((target.namespace, target.host))
             for variant in destination.variants if destination else ():
                 if variant.clients.includes(self.client):
-                    return variant.policy(target.port, target.subset) or TrafficPolicy()
+                    return variant.for_connections(target.port, target.subset, shared=len(route.targets) > 1)
         return TrafficPolicy()
 
 

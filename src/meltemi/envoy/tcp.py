@@ -13,7 +13,7 @@ from meltemi.envoy import access_logs, actions, balancing, metadata, metrics, na
 from meltemi.envoy.values import duration, timeout
 from meltemi.model.mesh import Mesh
 from meltemi.model.routes import WeightedTarget
-from meltemi.model.traffic import ConnectionPool, TrafficPolicy
+from meltemi.model.traffic import ConnectionPool, TrafficPolicy, Tunnel
 from meltemi.protos import any_of
 from meltemi.protos.envoy.config.accesslog.v3.accesslog_pb2 import AccessLog
 from meltemi.protos.envoy.config.core.v3.base_pb2 import Metadata
@@ -88,6 +88,8 @@ def to_targets(
     )
     if policy.pool.max_connection_duration is not None:
         proxy.max_downstream_connection_duration.CopyFrom(duration(policy.pool.max_connection_duration))
+    if policy.tunnel is not None:
+        proxy.tunneling_config.CopyFrom(_tunneling(policy.tunnel))
     first = actions.cluster_of(shares[0].target) if shares else names.BLACK_HOLE
     proxy.stat_prefix = names.stat_name(first)
     if len(shares) > 1:
@@ -99,6 +101,11 @@ def to_targets(
         chosen = metadata.texts({metadata.ADDRESS: only_address})
         proxy.metadata_match.CopyFrom(Metadata(filter_metadata={metadata.BALANCING: chosen}))
     return finish(proxy, outbound_loggers(mesh), after_handshake=after_handshake)
+
+
+def _tunneling(tunnel: Tunnel) -> TcpProxy.TunnelingConfig:
+    host = f"[{tunnel.host}]" if ":" in tunnel.host else tunnel.host
+    return TcpProxy.TunnelingConfig(hostname=f"{host}:{tunnel.port}", use_post=tunnel.post)
 
 
 def finish(proxy: TcpProxy, loggers: Iterable[AccessLog], *, after_handshake: bool = False) -> Filter:

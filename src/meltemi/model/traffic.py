@@ -155,6 +155,17 @@ class ClientTls(msgspec.Struct, frozen=True, kw_only=True):
     ca_crl: str = ""
 
 
+class Tunnel(msgspec.Struct, frozen=True):
+    """Connections are carried through an HTTP proxy (RFC 9110, 9.3.6), which connects to `host` and `port`.
+
+    `post`: for a proxy that takes POST in place of CONNECT.
+    """
+
+    host: str
+    port: int
+    post: bool = False
+
+
 class TrafficPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that clients heed about one port of a destination, defaults filled in."""
 
@@ -164,6 +175,7 @@ class TrafficPolicy(msgspec.Struct, frozen=True, kw_only=True):
     tls: ClientTls = ClientTls()
     proxy_protocol: str = ""
     retry_budget: RetryBudget | None = None
+    tunnel: Tunnel | None = None
 
 
 class Subset(msgspec.Struct, frozen=True):
@@ -191,6 +203,17 @@ class DestinationVariant(msgspec.Struct, frozen=True):
             return dict(self.ports).get(port)
         found = next((each for each in self.subsets if each.name == subset), None)
         return None if found is None else dict(found.ports).get(port)
+
+    def for_connections(self, port: int, subset: str, *, shared: bool) -> TrafficPolicy:
+        """The policy under which connections are made.
+
+        `shared`: other targets get a part of them. One tunnel is for all, so that it is the service's and no subset's.
+        """
+        found = self.policy(port, subset) or TrafficPolicy()
+        if not (shared and subset):
+            return found
+        whole = self.policy(port) or TrafficPolicy()
+        return msgspec.structs.replace(found, tunnel=whole.tunnel)
 
 
 class Destination(msgspec.Struct, frozen=True):

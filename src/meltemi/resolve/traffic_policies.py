@@ -1,7 +1,8 @@
 """DestinationRule traffic policies, read section by section into the model's.
 
 Sections override one another whole: a subset's load balancer replaces the rule's, a port's settings replace all four of
-their sections at once, and whatever nobody sets takes the mesh's or Envoy's default.
+their sections at once, and whatever nobody sets takes the mesh's or Envoy's default. Only a tunnel is not handed down:
+a subset has one if it says so itself.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from meltemi.model.traffic import (
     RetryBudget,
     TlsMode,
     TrafficPolicy,
+    Tunnel,
     Warmup,
 )
 
@@ -49,12 +51,13 @@ class Sections(msgspec.Struct, frozen=True):
     tls: api.ClientTlsSettings | None = None
     proxy_protocol: str = ""
     retry_budget: api.RetryBudget | None = None
+    tunnel: api.TunnelSettings | None = None
 
 
 def overlay(below: Sections, policy: api.TrafficPolicy | None, port: int) -> Sections:
     """What a policy makes of the sections below it, for one port of the service."""
     if policy is None:
-        return below
+        return msgspec.structs.replace(below, tunnel=None)
     proxy_protocol = policy.proxy_protocol.version if policy.proxy_protocol else below.proxy_protocol
     retry_budget = policy.retry_budget or below.retry_budget
     for each in policy.port_level_settings:
@@ -66,6 +69,7 @@ def overlay(below: Sections, policy: api.TrafficPolicy | None, port: int) -> Sec
                 each.tls,
                 proxy_protocol,
                 retry_budget,
+                policy.tunnel,
             )
     return Sections(
         policy.load_balancer or below.load_balancer,
@@ -74,6 +78,7 @@ def overlay(below: Sections, policy: api.TrafficPolicy | None, port: int) -> Sec
         policy.tls or below.tls,
         proxy_protocol,
         retry_budget,
+        policy.tunnel,
     )
 
 
@@ -87,6 +92,7 @@ def filled_in(sections: Sections, mesh: Mesh, external: bool) -> TrafficPolicy:
         tls=_tls(sections.tls, mesh, external),
         proxy_protocol=sections.proxy_protocol,
         retry_budget=_retry_budget(sections.retry_budget),
+        tunnel=_tunnel(sections.tunnel),
     )
 
 
@@ -169,6 +175,12 @@ def _retry_budget(settings: api.RetryBudget | None) -> RetryBudget | None:
         min_concurrency=settings.min_retry_concurrency or 3,
         interval=duration(settings.budget_interval) or None,
     )
+
+
+def _tunnel(settings: api.TunnelSettings | None) -> Tunnel | None:
+    if settings is None:
+        return None
+    return Tunnel(settings.target_host, settings.target_port, post=settings.protocol == "POST")
 
 
 def _outlier(settings: api.OutlierDetection | None) -> OutlierDetection | None:

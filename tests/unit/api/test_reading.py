@@ -35,7 +35,7 @@ metadata: {name: books}
 spec:
   host: books
   trafficPolicy:
-    tunnel: {targetHost: a.example.org, targetPort: 80}
+    loadBalancer: {localityLbSetting: {enabled: true}}
 ---
 apiVersion: v1
 kind: Pdo

@@ -99,18 +99,16 @@ spec:
       localityLbSetting:
         failover:
         - {from: a, to: b}
-    tunnel: {targetHost: a.b, targetPort: 80}
   subsets:
   - name: v1
     labels: {version: v1}
   - name: v2
     labels: {version: v2}
     trafficPolicy:
-      tunnel: {targetHost: a.b, targetPort: 80}
+      loadBalancer: {localityLbSetting: {enabled: true}}
 """) == [
         ("spec.trafficPolicy.loadBalancer.localityLbSetting", 9),
-        ("spec.trafficPolicy.tunnel", 12),
-        ("spec.subsets[1].trafficPolicy.tunnel", 19),
+        ("spec.subsets[1].trafficPolicy.loadBalancer.localityLbSetting", 18),
     ]
 
 

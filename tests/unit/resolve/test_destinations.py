@@ -9,7 +9,7 @@ import pytest
 
 from meltemi.base.labels import LabelSet
 from meltemi.model.clients import ANYONE, Clients
-from meltemi.model.traffic import Balancer, HashRing, HashSource, Http2Upgrade, RetryBudget, TlsMode
+from meltemi.model.traffic import Balancer, HashRing, HashSource, Http2Upgrade, RetryBudget, TlsMode, Tunnel
 
 
 def rule(
@@ -160,6 +160,31 @@ def test_a_retry_budget_holds_at_every_port_and_a_subset_may_have_its_own(shop: 
     assert [variant.policy(port).retry_budget for port in (9080, 9090)] == [whole, whole]
     assert variant.policy(9080, "v1").retry_budget == RetryBudget(percent=20, min_concurrency=7, interval=None)
     assert variant.policy(9080, "v2").retry_budget == whole
+
+
+def test_a_tunnel_holds_at_every_port_but_not_for_subsets(shop: Any) -> None:
+    shop.apply(
+        rule(
+            "r",
+            """
+  trafficPolicy:
+    tunnel: {targetHost: far.example, targetPort: 443}
+    portLevelSettings:
+      - {port: {number: 9090}, loadBalancer: {simple: RANDOM}}
+  subsets:
+    - {name: v1, labels: {version: v1}, trafficPolicy: {tunnel: {protocol: POST, targetHost: "::1", targetPort: 80}}}
+    - {name: v2, labels: {version: v2}}
+    - {name: v3, labels: {version: v3}, trafficPolicy: {loadBalancer: {simple: RANDOM}}}
+""",
+            host="ratings",
+        )
+    )
+    (variant,) = shop.row("destinations", "ratings").variants
+    whole, own = Tunnel("far.example", 443), Tunnel("::1", 80, post=True)
+    assert [variant.policy(port).tunnel for port in (9080, 9090)] == [whole, whole]
+    assert [variant.policy(9080, name).tunnel for name in ("v1", "v2", "v3")] == [own, None, None]
+    assert variant.for_connections(9080, "v1", shared=False).tunnel == own
+    assert variant.for_connections(9080, "v1", shared=True).tunnel == whole
 
 
 def test_a_subset_overrides_section_by_section(shop: Any) -> None:
