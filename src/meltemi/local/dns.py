@@ -12,12 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Network, ip_address
 
 import msgspec
-from dnslib import AAAA, CNAME, PTR, QTYPE, RCODE, RR, SOA, SRV, TXT, A, DNSHeader, DNSRecord
+from dnslib import CNAME, PTR, QTYPE, RCODE, RR, SOA, SRV, TXT, DNSRecord
 
-_TTL = 5
+from meltemi.agent.dns_messages import TTL, address_record, packed, query_in
+
 _VERSION = "1.1.0"
-_SMALLEST_PACKET = 512
-_LARGEST_PACKET = 1232
 _REMEMBERED = 4096
 
 
@@ -96,11 +95,8 @@ class Resolver:
         return bytes(DNSRecord.question(target, QTYPE[told.q.qtype]).pack())
 
     def _answer(self, query: bytes, over_tcp: bool) -> bytes | None:
-        try:
-            asked = DNSRecord.parse(query)
-        except Exception:  # dnslib raises what it likes for a packet that is none.
-            return None
-        if asked.header.qr or len(asked.questions) != 1:
+        asked = query_in(query)
+        if asked is None:
             return None
         name = str(asked.q.qname).rstrip(".").lower()
         outcome = self._index.look_up(name, QTYPE.get(asked.q.qtype, ""))
@@ -114,8 +110,7 @@ class Resolver:
             reply.add_ar(record)
         if not outcome.answers:
             reply.add_auth(self._index.authority())
-        packed = bytes(reply.pack())
-        return packed if over_tcp or len(packed) <= _room(asked) else bytes(reply.truncate().pack())
+        return packed(reply, asked, over_tcp=over_tcp)
 
 
 class _Outcome(msgspec.Struct, frozen=True):
@@ -137,9 +132,9 @@ class _Index:
         for service in table.services:
             self._add_service(service)
         for host, addresses in table.hosts.items():
-            self._add(host.lower(), (_address(host, ip) for ip in addresses))
+            self._add(host.lower(), (address_record(host, ip) for ip in addresses))
         self._add(
-            f"dns-version.{self._zone}", [RR(f"dns-version.{self._zone}", QTYPE.TXT, rdata=TXT(_VERSION), ttl=_TTL)]
+            f"dns-version.{self._zone}", [RR(f"dns-version.{self._zone}", QTYPE.TXT, rdata=TXT(_VERSION), ttl=TTL)]
         )
         self._nodes.update((f"svc.{self._zone}", f"pod.{self._zone}"))
 
@@ -166,8 +161,8 @@ class _Index:
 
     def authority(self) -> RR:
         """The zone's SOA record, whose minimum says for how long a "no" is good."""
-        times = (1, 7200, 1800, 86400, _TTL)
-        return RR(self._zone, QTYPE.SOA, rdata=SOA(f"ns.dns.{self._zone}", f"hostmaster.{self._zone}", times), ttl=_TTL)
+        times = (1, 7200, 1800, 86400, TTL)
+        return RR(self._zone, QTYPE.SOA, rdata=SOA(f"ns.dns.{self._zone}", f"hostmaster.{self._zone}", times), ttl=TTL)
 
     def _is_ours(self, name: str) -> bool:
         if name.endswith(f".{self._zone}"):
@@ -186,19 +181,19 @@ class _Index:
         name = f"{service.name}.{service.namespace}.svc.{self._zone}".lower()
         if service.external_name:
             target = service.external_name.rstrip(".")
-            self._add(name, [RR(name, QTYPE.CNAME, rdata=CNAME(target), ttl=_TTL)])
+            self._add(name, [RR(name, QTYPE.CNAME, rdata=CNAME(target), ttl=TTL)])
             return
         targets = [name]
-        self._add(name, (_address(name, ip) for ip in service.addresses))
+        self._add(name, (address_record(name, ip) for ip in service.addresses))
         for ip in service.addresses:
             self._add_pointer(ip, name)
         if not service.addresses:
             targets = []
             for endpoint in service.endpoints:
-                self._add(name, [_address(name, endpoint.ip)])
+                self._add(name, [address_record(name, endpoint.ip)])
                 label = endpoint.hostname.lower() or endpoint.ip.replace(".", "-")
                 targets.append(f"{label}.{name}")
-                self._add(targets[-1], [_address(targets[-1], endpoint.ip)])
+                self._add(targets[-1], [address_record(targets[-1], endpoint.ip)])
                 if endpoint.hostname:
                     self._add_pointer(endpoint.ip, targets[-1])
         for port in service.ports:
@@ -209,7 +204,7 @@ class _Index:
 
     def _add_pointer(self, ip: str, name: str) -> None:
         at = ip_address(ip).reverse_pointer
-        self._add(at, [RR(at, QTYPE.PTR, rdata=PTR(name), ttl=_TTL)])
+        self._add(at, [RR(at, QTYPE.PTR, rdata=PTR(name), ttl=TTL)])
 
     def _pod_by_address(self, name: str) -> Iterator[RR]:
         """`10-244-1-7.<namespace>.pod.<zone>` stands for the address in it."""
@@ -217,7 +212,7 @@ class _Index:
         if not name.endswith(f".pod.{self._zone}") or len(labels) != 2:
             return
         try:
-            yield _address(name, str(IPv4Address(labels[0].replace("-", "."))))
+            yield address_record(name, str(IPv4Address(labels[0].replace("-", "."))))
         except ValueError:
             return
 
@@ -235,36 +230,5 @@ def _reversed(name: str) -> IPv4Address | None:
         return None
 
 
-def _address(name: str, ip: str) -> RR:
-    if ip_address(ip).version == 6:
-        return RR(name, QTYPE.AAAA, rdata=AAAA(ip), ttl=_TTL)
-    return RR(name, QTYPE.A, rdata=A(ip), ttl=_TTL)
-
-
 def _service(name: str, target: str, port: int) -> RR:
-    return RR(name, QTYPE.SRV, rdata=SRV(0, 100, port, target), ttl=_TTL)
-
-
-def _room(asked: DNSRecord) -> int:
-    """How large an answer over UDP may be: what the client says (EDNS, RFC 6891), within reason."""
-    offered = [record.edns_len for record in asked.ar if record.rtype == QTYPE.OPT]
-    return min(max(offered[0], _SMALLEST_PACKET), _LARGEST_PACKET) if offered else _SMALLEST_PACKET
-
-
-def completed(answer: bytes, others: bytes) -> bytes:
-    """An answer that is an alias, with what others say of the name that it stands for."""
-    told = DNSRecord.parse(answer)
-    told.auth = []
-    for record in DNSRecord.parse(others).rr:
-        told.add_answer(record)
-    return bytes(told.pack())
-
-
-def failure(query: bytes) -> bytes | None:
-    """SERVFAIL for a query that nobody could answer, or None for a packet that is no query."""
-    try:
-        asked = DNSRecord.parse(query)
-    except Exception:  # dnslib raises what it likes for a packet that is none.
-        return None
-    header = DNSHeader(id=asked.header.id, qr=1, ra=1, rd=asked.header.rd, rcode=RCODE.SERVFAIL)
-    return bytes(DNSRecord(header, q=asked.q).pack())
+    return RR(name, QTYPE.SRV, rdata=SRV(0, 100, port, target), ttl=TTL)

@@ -15,8 +15,11 @@ import contextlib
 import errno
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any
 
+from meltemi.agent.dns_server import DnsServer, Upstream
 from meltemi.api.core import EndpointSlice, Service
 from meltemi.api.core.services import ServicePort
 from meltemi.api.networking import ServiceEntry
@@ -28,7 +31,6 @@ from meltemi.kube.errors import ApiError
 from meltemi.kube.reflector import What
 from meltemi.kube.resources import ENDPOINT_SLICES, SERVICES, Key, Resource
 from meltemi.local.dns import NamedEndpoint, NamedPort, NamedService, NameTable, Resolver
-from meltemi.local.dns_server import DnsServer, Upstream, host_resolvers
 from meltemi.local.door import Door
 from meltemi.local.following import follow
 from meltemi.local.forward import Address, Forwarder, ForwardTable, listen_here
@@ -140,6 +142,21 @@ class Exposure:
             _log.warning("the status of %s was not written: %s", key, error)
         is_http = port.name.partition("-")[0] in ("http", "http2") or port.app_protocol == "http"
         self._tell(Reachable(str(key), port.name, host_port, is_http))
+
+
+def host_resolvers(path: Path = Path("/etc/resolv.conf")) -> tuple[IPv4Address, ...]:
+    """The IPv4 resolvers that a resolv.conf names; none if it cannot be read. Read the host's before entering a pod."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return ()
+    found = []
+    for line in lines:
+        words = line.split()
+        if len(words) >= 2 and words[0] == "nameserver":
+            with contextlib.suppress(ValueError):
+                found.append(IPv4Address(words[1]))
+    return tuple(found)
 
 
 Slices = Mapping[Key, Sequence[EndpointSlice]]

@@ -13,8 +13,9 @@ import dns.query
 import dns.rcode
 import pytest
 
-from meltemi.local.dns import NamedEndpoint, NamedPort, NamedService, NameTable, Resolver, failure
-from meltemi.local.dns_server import DnsServer, Upstream
+from meltemi.agent.dns_messages import failure
+from meltemi.agent.dns_server import DnsServer, Upstream
+from meltemi.local.dns import NamedEndpoint, NamedPort, NamedService, NameTable, Resolver
 
 TABLE = NameTable(
     services=(

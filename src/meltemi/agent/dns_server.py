@@ -1,7 +1,8 @@
-"""Serves the cluster's names over UDP and TCP, and asks the machine's own resolvers for all others.
+"""Serves names over UDP and TCP, and asks other resolvers for all that are not known here.
 
-The resolvers are outside the sandbox; `dial` gives a connected socket to one of them (see `door`). They are asked in
-turn, each for two seconds. If there is none, or none answers, the client gets SERVFAIL and not silence.
+`dial` gives a connected socket to one of the others, wherever they are. They are asked in turn, over the protocol that the
+client chose, each for two seconds; what they answer is passed on as it is. If there is none, or none answers, the client
+gets SERVFAIL and not silence.
 """
 
 from __future__ import annotations
@@ -13,10 +14,9 @@ import socket
 import struct
 from collections.abc import Callable, Coroutine, Sequence
 from ipaddress import IPv4Address
-from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
-from meltemi.local.dns import Resolver, completed, failure
+from meltemi.agent.dns_messages import completed, failure
 
 _UPSTREAM_SECONDS = 2.0
 _PACKET = 65535
@@ -27,8 +27,18 @@ Dial = Callable[[str, IPv4Address, int], socket.socket]
 """Gives a connected, non-blocking socket: by protocol ("udp" or "tcp"), address and port. May raise OSError."""
 
 
+class Answers(Protocol):
+    """What answers from what it knows."""
+
+    def answer(self, query: bytes, *, over_tcp: bool = False) -> bytes | None:
+        """The answer to a query, or None for a name that others know (or a packet that is no query)."""
+
+    def chase(self, answer: bytes) -> bytes | None:
+        """The query to put to others for an answer that is only an alias of a name outside; None if it is not."""
+
+
 class Upstream:
-    """The resolvers of the machine outside."""
+    """The other resolvers."""
 
     def __init__(self, servers: Sequence[IPv4Address], dial: Dial) -> None:
         self._servers = tuple(servers)
@@ -69,7 +79,7 @@ class Upstream:
 class DnsServer:
     """Answers on one address, over both protocols."""
 
-    def __init__(self, resolver: Resolver, upstream: Upstream) -> None:
+    def __init__(self, resolver: Answers, upstream: Upstream) -> None:
         self.resolver = resolver
         self._upstream = upstream
         self._work: set[asyncio.Task[None]] = set()
@@ -84,6 +94,12 @@ class DnsServer:
         loop = asyncio.get_running_loop()
         self._udp, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self), local_addr=(ip, port))
         self._tcp = await asyncio.start_server(self._serve_stream, ip, port)
+
+    async def take_over(self, udp: socket.socket, tcp: socket.socket) -> None:
+        """Answers on sockets that are bound, and listen, already."""
+        loop = asyncio.get_running_loop()
+        self._udp, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self), sock=udp)
+        self._tcp = await asyncio.start_server(self._serve_stream, sock=tcp)
 
     async def aclose(self) -> None:
         """Stops listening and drops what is under way."""
@@ -159,18 +175,3 @@ async def _framed(reader: asyncio.StreamReader) -> bytes:
     """One message of DNS over TCP: its length in two bytes, then itself (RFC 1035 section 4.2.2)."""
     (length,) = struct.unpack("!H", await reader.readexactly(2))
     return await reader.readexactly(length)
-
-
-def host_resolvers(path: Path = Path("/etc/resolv.conf")) -> tuple[IPv4Address, ...]:
-    """The IPv4 resolvers that a resolv.conf names; none if it cannot be read. Read the host's before entering a pod."""
-    try:
-        lines = path.read_text().splitlines()
-    except OSError:
-        return ()
-    found = []
-    for line in lines:
-        words = line.split()
-        if len(words) >= 2 and words[0] == "nameserver":
-            with contextlib.suppress(ValueError):
-                found.append(IPv4Address(words[1]))
-    return tuple(found)
