@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from meltemi.api.core import Service as CoreService
+from meltemi.api.core.services import ServicePort as CoreServicePort
 from meltemi.api.networking import ServiceEntry
 from meltemi.base.hosts import is_wildcard
 from meltemi.base.labels import LabelSet
@@ -53,7 +54,7 @@ def from_core(service: CoreService, *, mesh: View[tuple[()], Mesh]) -> Iterator[
                 protocols.of_port(port.port, port.name, port.app_protocol, port.protocol),
                 port.port if port.target_port in (None, 0, "") else port.target_port,
             )
-            for port in spec.ports
+            for port in _told_apart(spec.ports)
         ),
         addresses=tuple(address for address in addresses if address != "None"),
         resolution=Resolution.DNS if external else Resolution.ENDPOINTS,
@@ -109,6 +110,12 @@ def _service(entry: ServiceEntry, host: str, parts: list[ServiceEntry], mesh: Me
         created=entry.created,
         ref=entry.ref,
     )
+
+
+def _told_apart(ports: tuple[CoreServicePort, ...]) -> list[CoreServicePort]:
+    """A Service's ports, of which UDP and TCP may share a number: that of UDP is left out then, as no proxy takes it."""
+    taken = {port.port for port in ports if port.protocol != "UDP"}
+    return [port for port in ports if port.protocol != "UDP" or port.port not in taken]
 
 
 def _default(mesh: Mesh, namespace: str) -> Visibility:

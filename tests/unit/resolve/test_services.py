@@ -53,6 +53,18 @@ def test_a_kubernetes_service_has_its_ports_targets_and_addresses(resolved: Any)
     assert service.visibility == Visibility()
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_two_ports_that_share_a_number_the_one_of_udp_is_left_out(resolved: Any, order: int) -> None:
+    ports = ["{name: https, port: 443}", "{name: http3, port: 443, protocol: UDP}"][::order]
+    resolved.apply(f"""
+    apiVersion: v1
+    kind: Service
+    metadata: {{name: web}}
+    spec: {{ports: [{", ".join(ports)}, {{name: dns, port: 53, protocol: UDP}}]}}
+    """)
+    assert [port.name for port in resolved.row("services", "web").ports] == ["https", "dns"]
+
+
 def test_a_headless_service_has_no_address_but_endpoints(resolved: Any) -> None:
     resolved.apply("""
     apiVersion: v1
