@@ -33,6 +33,7 @@ from meltemi.testing.certificates import Issuer
 from meltemi.testing.sandboxed import run_sandboxed
 from meltemi.testing.secrets import authority
 
+from .http3_client import get_over_quic
 from .inbound_rig import BYTES, CART, EDGE, HOST, HTTP, OWN_TLS, PAY, InboundRig, certificate, client_context
 
 pytestmark = pytest.mark.e2e
@@ -142,7 +143,7 @@ async def accepts(rig: InboundRig, roots: str, url: str, own: tuple[bytes, bytes
 async def fails(connecting: Awaitable[object]) -> bool:
     try:
         await connecting
-    except (aiohttp.ClientError, ConnectionError, ssl.SSLError):
+    except (aiohttp.ClientError, ConnectionError, ssl.SSLError, TimeoutError):
         return True
     return False
 
@@ -374,6 +375,53 @@ def test_tls_is_passed_through_by_name_unopened() -> None:
         assert await fails(get(rig, f"https://shop.example:{SECURE}/", outside(rig)))
 
     within(test, server)
+
+
+# === HTTP/3 ===
+
+
+def test_requests_over_quic_reach_what_those_over_tcp_do() -> None:
+    async def test(rig: InboundRig) -> None:
+        status, headers = await get(rig, f"https://shop.example:{SECURE}/", outside(rig))
+        assert (status, headers["alt-svc"]) == (200, f'h3=":{SECURE}"; ma=86400')
+        answer = await get_over_quic("shop.example", SECURE, rig.issuer.trust_bundle, path="/over-quic")
+        assert answer[":status"] == "200"
+        assert f"URI={EDGE}" in rig.seen[-1]["x-forwarded-client-cert"]
+        _, headers = await get(rig, f"https://plain.example:{SECURE}/", outside(rig))
+        assert "alt-svc" not in headers
+        assert await fails(get_over_quic("plain.example", SECURE, rig.issuer.trust_bundle, seconds=1))
+
+    within(
+        test,
+        replace(https(SIMPLE, "shop.example"), http3_port=SECURE),
+        https(SIMPLE, "plain.example"),
+        names=("shop.example", "plain.example"),
+    )
+
+
+def test_clients_over_quic_are_asked_for_their_certificates_too() -> None:
+    clients = authority()
+    optional = replace(MUTUAL, mode=ServerTlsMode.OPTIONAL_MUTUAL)
+
+    async def test(rig: InboundRig) -> None:
+        own = certificate(clients, CLIENT)
+        await accepts(rig, clients.trust_bundle, f"https://shop.example:{SECURE}/", own)
+        for name in ("shop.example", "optional.example"):
+            answer = await get_over_quic(name, SECURE, rig.issuer.trust_bundle, own)
+            assert answer[":status"] == "200"
+            assert f"URI={CLIENT}" in rig.seen[-1]["x-forwarded-client-cert"]
+            assert await fails(get_over_quic(name, SECURE, rig.issuer.trust_bundle, rig.credential(CLIENT)))
+        assert await fails(get_over_quic("shop.example", SECURE, rig.issuer.trust_bundle))
+        answer = await get_over_quic("optional.example", SECURE, rig.issuer.trust_bundle)
+        assert answer[":status"] == "200"
+        assert str(CLIENT) not in rig.seen[-1]["x-forwarded-client-cert"]
+
+    within(
+        test,
+        replace(https(MUTUAL, "shop.example"), http3_port=SECURE),
+        replace(https(optional, "optional.example"), http3_port=SECURE),
+        names=("shop.example", "optional.example"),
+    )
 
 
 # === connections ===

@@ -20,6 +20,7 @@ from meltemi.envoy import (
     chains,
     crossings,
     http,
+    http3,
     metadata,
     names,
     peer,
@@ -85,7 +86,7 @@ def gateway(
     destinations: Destinations,
     inbound: View[str, Inbound],
 ) -> Iterator[tuple[Key, Offer] | Problem]:
-    """Offers of listeners `<address>_<port>` and of their route configurations, for the row's view alone."""
+    """Offers of listeners `<address>_<port>`, of those for QUIC and of their routes, for the row's view alone."""
     view = views.get(row.view)
     if view is None:
         return
@@ -111,6 +112,11 @@ def gateway(
         bound = bind or names.WILDCARD
         message = listener(bound, port, servers, edge)
         if message.filter_chains:
+            yield (message.name, row.view), offer(finish(message.name, message, sources), view=row.view)
+        announced = {server.name: server for server in servers if server.http3_port}
+        if over_quic := [chain for chain in message.filter_chains if chain.name in announced]:
+            sources = [source for each in announced.values() for source in _sources(each, routed=False)]
+            message = http3.listener(bound, port, over_quic, HANDSHAKE)
             yield (message.name, row.view), offer(finish(message.name, message, sources), view=row.view)
 
 
@@ -163,6 +169,8 @@ def _virtual_host(host: VirtualHost, server: GatewayServer, edge: Edge) -> Virtu
     )
     if host.require_tls or server.https_redirect:
         message.require_tls = VirtualHostMessage.ALL
+    if server.http3_port:
+        message.response_headers_to_add.append(http3.announcement(server.http3_port))
     return message
 
 

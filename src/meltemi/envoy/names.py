@@ -89,6 +89,11 @@ def listener(bind: str, port: int) -> str:
     return f"{bind}_{port}"
 
 
+def udp_listener(bind: str, port: int) -> str:
+    """The listener of an address and a port of UDP: `udp_<address>_<port>`."""
+    return f"udp_{bind}_{port}"
+
+
 def shared_routes(port: int) -> str:
     """The route configuration of all HTTP services on a port: the port number."""
     return str(port)

@@ -53,7 +53,8 @@ class GatewayServer(msgspec.Struct, frozen=True, kw_only=True):
 
     HTTP servers in plaintext that share a port are merged into one whose virtual hosts are the union. `hosts` are the
     server names of a TLS server. Exactly one of `virtual_hosts` (HTTP, HTTPS terminated) and `tcp_routes` is in use, and neither
-    where mutual TLS of the mesh crosses it.
+    where mutual TLS of the mesh crosses it. Where `http3_port` is not 0, requests are taken over QUIC as well, on the same
+    port of UDP, and clients are told that they find it there: at that port, which is the one that they know.
     `name` is unique on the view: the route configuration is called `http.<port>` or
     `https.<port>.<port name>.<gateway>.<namespace>`.
     """
@@ -65,6 +66,7 @@ class GatewayServer(msgspec.Struct, frozen=True, kw_only=True):
     hosts: tuple[str, ...] = ()
     tls: ServerTls | None = None
     https_redirect: bool = False
+    http3_port: int = 0
     virtual_hosts: tuple[VirtualHost, ...] = ()
     tcp_routes: tuple[TcpRoute, ...] = ()
     refs: tuple[Ref, ...] = ()

@@ -15,6 +15,7 @@ from meltemi.model.clients import ProxyKind
 from meltemi.model.gateways import Crossings, GatewayConfig, GatewayServer
 from meltemi.model.mesh import Mesh
 from meltemi.model.services import Service
+from meltemi.resolve import http3
 from meltemi.resolve.gateway_routes import connection_routes, virtual_hosts
 from meltemi.resolve.gateway_servers import Served, served
 from meltemi.resolve.gateway_tls import Credentials, server_tls
@@ -39,7 +40,9 @@ def gateway(
         return
     lookup = Lookup(mesh.only(), services, destinations)
     servers: list[GatewayServer] = []
-    for group in (yield from served(view, gateways, services)).values():
+    groups = (yield from served(view, gateways, services)).values()
+    yield from http3.without_effect([each for group in groups for each in group])
+    for group in groups:
         if group[0].opens_tls or not group[0].is_http:
             servers += yield from _one_by_one(group, view, virtual, lookup, credentials)
         else:
@@ -95,6 +98,7 @@ def _one_by_one(
                     bind=each.server.bind,
                     hosts=each.names,
                     tls=tls,
+                    http3_port=(yield from http3.port(each, tls)),
                     virtual_hosts=hosts,
                     tcp_routes=routes,
                     refs=(each.gateway.ref,),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from meltemi.api.decoding import decode_document, relocate
+from meltemi.api.meta import ObjectMeta
+from meltemi.api.networking.gateway import HTTP3, Gateway, GatewaySpec, Server, ServerPort
 from meltemi.api.validation import validate
 from meltemi.api.validation.regexes import regex
 from meltemi.api.yaml import load
@@ -550,6 +552,14 @@ def test_a_rule_behind_one_for_all_requests_is_unreachable() -> None:
 def test_a_match_for_a_gateway_that_is_not_bound_has_no_effect() -> None:
     (problem,) = problems("VirtualService", f"hosts: [a]\nhttp: [{{match: [{{gateways: [edge]}}], {ROUTE}}}]")
     assert (problem.path, problem.severity) == ("spec.http[0].match[0].gateways[0]", Severity.WARNING)
+
+
+@pytest.mark.parametrize(("said", "is_wrong"), [("true", False), ("false", False), ("yes", True)])
+def test_whether_a_gateway_speaks_http3_is_true_or_false(said: str, is_wrong: bool) -> None:
+    servers = (Server(port=ServerPort(number=80, protocol="HTTP", name="http"), hosts=("*",)),)
+    metadata = ObjectMeta(name="front", namespace="a", annotations={HTTP3: said})
+    faults = list(validate(Gateway(metadata=metadata, spec=GatewaySpec(servers=servers))))
+    assert [fault.path for fault in faults] == ["metadata.annotations[meltemi.dev/http3]"] * is_wrong
 
 
 CLAIM = "http: [{match: [{headers: {'%s': {exact: a}}}], route: [{destination: {host: b}}]}]"

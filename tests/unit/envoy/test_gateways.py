@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from google.protobuf.message import Message
+from msgspec import structs
 
 from meltemi.base.durations import Timeout
 from meltemi.base.labels import LabelSet
@@ -307,6 +308,23 @@ def test_versions_and_ciphers_are_the_servers() -> None:
     parameters = tls_context(chain)["common_tls_context"]["tls_params"]  # type: ignore[index]
     assert parameters["tls_minimum_protocol_version"] == "TLSv1_3"
     assert parameters["cipher_suites"] == ["ECDHE-RSA-AES128-GCM-SHA256"]
+
+
+def test_over_quic_there_are_the_servers_that_announce_it_and_no_others() -> None:
+    found = resources(
+        structs.replace(https_server(SIMPLE, "a.example"), http3_port=8443),
+        https_server(SIMPLE, "b.example", name="https.443.other.front.shop"),
+    )
+    assert sorted(listeners(found)) == ["0.0.0.0_443", "udp_0.0.0.0_443"]
+    over_tcp, over_quic = (listeners(found)[name].filter_chains for name in ("0.0.0.0_443", "udp_0.0.0.0_443"))
+    assert [list(chain.filter_chain_match.server_names) for chain in over_quic] == [["a.example"]]
+    assert manager(over_quic[0]).codec_type == HttpConnectionManager.HTTP3
+    assert manager(over_quic[0]).http_filters == manager(over_tcp[0]).http_filters
+    assert manager(over_quic[0]).rds == manager(over_tcp[0]).rds
+    told = {name: each.virtual_hosts[0].response_headers_to_add for name, each in configurations(found).items()}
+    assert [each.header.value for each in told["https.443.https.front.shop"]] == ['h3=":8443"; ma=86400']
+    assert not told["https.443.other.front.shop"]
+    assert refusal(found) == ""
 
 
 def test_tls_passed_through_is_routed_by_name_unopened() -> None:

@@ -307,3 +307,34 @@ def test_mutual_tls_crosses_a_gateway_without_virtual_services(edge: Any) -> Non
     assert (server.name, server.hosts, server.is_crossed) == ("tls.15443.tls.gw.shop", ("*.local",), True)
     assert (server.is_http, server.tcp_routes, server.virtual_hosts) == (False, (), ())
     assert edge.problems() == {}
+
+
+# === HTTP/3 ===
+
+
+def with_http3(written: str, said: str = "true") -> str:
+    return written.replace("metadata: {", f"metadata: {{annotations: {{meltemi.dev/http3: '{said}'}}, ")
+
+
+def test_https_servers_speak_http3_where_an_annotation_asks_for_it(edge: Any) -> None:
+    edge.hold("cert")
+    tls = "mode: SIMPLE, credentialName: cert"
+    written = gateway(f"{http()}, {https('a.example.org', tls)}, {https('raw.example.org', 'mode: PASSTHROUGH')}")
+    edge.apply(with_http3(written) + virtual(TO_REVIEWS))
+    assert {server.hosts: server.http3_port for server in servers(edge)} == {("*",): 0, ("a.example.org",): 443}
+    edge.apply(with_http3(written, "false"))
+    assert not any(server.http3_port for server in servers(edge))
+    assert edge.problems() == {}
+
+
+def test_a_server_without_tls_13_cannot_speak_http3(edge: Any) -> None:
+    edge.hold("cert")
+    tls = "mode: SIMPLE, credentialName: cert, maxProtocolVersion: TLSV1_2"
+    edge.apply(with_http3(gateway(https("a.example.org", tls))))
+    assert [server.http3_port for server in servers(edge)] == [0]
+    assert edge.problems()["Http3NotServed"].path == "spec.servers[0].tls.maxProtocolVersion"
+
+
+def test_a_gateway_that_opens_no_tls_is_told_that_it_cannot_speak_http3(edge: Any) -> None:
+    edge.apply(with_http3(gateway(http())))
+    assert edge.problems()["Http3NotServed"].path == "metadata.annotations[meltemi.dev/http3]"

@@ -10,6 +10,9 @@ from meltemi.api.scalars import Port, PortOrZero
 ServerTlsMode = Literal["PASSTHROUGH", "SIMPLE", "MUTUAL", "AUTO_PASSTHROUGH", "ISTIO_MUTUAL", "OPTIONAL_MUTUAL"]
 TlsVersion = Literal["TLS_AUTO", "TLSV1_0", "TLSV1_1", "TLSV1_2", "TLSV1_3"]
 
+HTTP3 = "meltemi.dev/http3"
+"""The annotation with which a Gateway asks that its HTTPS servers speak HTTP/3 as well: `"true"` or `"false"`."""
+
 
 class ServerPort(Part, frozen=True, kw_only=True):
     """A port to listen on, with its protocol (Istio `Port`). `target_port` is deprecated."""

@@ -6,7 +6,7 @@ import re
 
 from meltemi.api import paths
 from meltemi.api.faults import Fault, Faults, warning
-from meltemi.api.networking.gateway import Gateway, Server, ServerTlsSettings
+from meltemi.api.networking.gateway import HTTP3, Gateway, Server, ServerTlsSettings
 from meltemi.api.validation import terms
 from meltemi.base.hosts import is_address
 
@@ -24,6 +24,10 @@ def gateway(resource: Gateway) -> Faults:
     if not spec.servers:
         yield Fault("spec.servers", "there is no server", "add a server", "RequiredField")
     yield from terms.labels("spec.selector", spec.selector)
+    if (asked := resource.annotations.get(HTTP3, "false")) not in ("true", "false"):
+        yield Fault(
+            paths.key("metadata.annotations", HTTP3), f"{asked!r} is neither 'true' nor 'false'", 'write "true"'
+        )
     for index, server in enumerate(spec.servers):
         yield from _server(paths.item("spec.servers", index), server)
     yield from _port_names(spec.servers)
