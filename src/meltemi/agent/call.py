@@ -68,10 +68,10 @@ async def unary(
 
 async def _unary(target: Target, path: str, message: bytes, metadata: Sequence[tuple[str, str]]) -> bytes:
     reader, writer = await asyncio.open_connection(
-        target.address.host, target.address.port, ssl=_context(target.roots), server_hostname=target.server_name
+        target.address.host, target.address.port, ssl=client_context(target.roots), server_hostname=target.server_name
     )
     try:
-        _check_identity(writer.get_extra_info("ssl_object"), target)
+        check_identity(writer.get_extra_info("ssl_object"), target)
         call = _Call(target, path, message, metadata)
         writer.write(call.h2.data_to_send())
         while not call.ended:
@@ -144,9 +144,10 @@ def _code(number: int | None) -> str:
         return str(number)
 
 
-def _context(roots: bytes) -> ssl.SSLContext:
+def client_context(roots: bytes) -> ssl.SSLContext:
+    """What a connection to a server of the mesh is made with: HTTP/2 over TLS, and roots (PEM). Raises CallError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False  # who the server is, is told by its SPIFFE id: see _check_identity
+    context.check_hostname = False  # who the server is, is told by its SPIFFE id: see check_identity
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["h2"])
     try:
@@ -156,7 +157,8 @@ def _context(roots: bytes) -> ssl.SSLContext:
     return context
 
 
-def _check_identity(connection: ssl.SSLObject, target: Target) -> None:
+def check_identity(connection: ssl.SSLObject, target: Target) -> None:
+    """Raises CallError if the server proved another identity than the target's."""
     certificate = connection.getpeercert() or {}
     names = cast("tuple[tuple[str, str], ...]", certificate.get("subjectAltName", ()))
     uris = [value for kind, value in names if kind == "URI"]

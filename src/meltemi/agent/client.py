@@ -45,11 +45,13 @@ class _Held(msgspec.Struct, frozen=True):
 
     spec: ProxySpec
     listeners: tuple[int, ...]
+    resolvers: tuple[int, ...]
     namespace: int | None
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        return self.listeners if self.namespace is None else (*self.listeners, self.namespace)
+        sockets = (*self.listeners, *self.resolvers)
+        return sockets if self.namespace is None else (*sockets, self.namespace)
 
 
 _Make = Callable[[int], tuple[Request, Sequence[int]]]
@@ -79,17 +81,24 @@ class AgentClient:
         return f"<AgentClient {state}, {len(self._held)} proxies>"
 
     async def add(
-        self, spec: ProxySpec, *, listeners: Sequence[socket.socket] = (), namespace: int | None = None
+        self,
+        spec: ProxySpec,
+        *,
+        listeners: Sequence[socket.socket] = (),
+        resolvers: Sequence[socket.socket] = (),
+        namespace: int | None = None,
     ) -> ProxyStatus:
         """Has a proxy served: its secret socket is there when this returns, its certificate follows (`wait_ready`).
 
-        `listeners` listen already on port 15020 in the pod; `namespace` is a descriptor of its network namespace, needed
-        if the agent lives in another. All are duplicated; the caller may close its own. Raises ControlError.
+        `listeners` listen already on port 15020 in the pod; `resolvers` are the two sockets for its DNS, if the spec has
+        a `naming` (see `DnsProxy`); `namespace` is a descriptor of its network namespace, needed if the agent lives in
+        another. All are duplicated; the caller may close its own. Raises ControlError.
         """
         self._forget(spec.id)
         held = _Held(
             spec,
             tuple(os.dup(listener.fileno()) for listener in listeners),
+            tuple(os.dup(resolver.fileno()) for resolver in resolvers),
             None if namespace is None else os.dup(namespace),
         )
         self._held[spec.id] = held
@@ -123,7 +132,8 @@ class AgentClient:
     def _add(self, held: _Held, number: int) -> tuple[Request, Sequence[int]]:
         if self._held.get(held.spec.id) is not held:
             raise ControlError(f"{held.spec.id} was removed or added again before the agent served it")
-        return Add(number, held.spec, len(held.listeners), held.namespace is not None), held.descriptors
+        request = Add(number, held.spec, len(held.listeners), len(held.resolvers), held.namespace is not None)
+        return request, held.descriptors
 
     async def _ask(self, make: _Make) -> Reply:
         """Sends a request until it is answered. Raises ControlError if it is refused."""

@@ -22,12 +22,14 @@ MAX_DESCRIPTORS = 16
 class Add(msgspec.Struct, frozen=True, tag="add"):
     """Serve this proxy. A proxy that is served already keeps its certificate if its description is the same.
 
-    Beside it come `listeners` listening sockets for port 15020 and then, if `namespace`, the pod's network namespace.
+    Beside it come `listeners` listening sockets for port 15020, `resolvers` sockets for DNS (none, or the two of a
+    `DnsProxy`) and then, if `namespace`, the pod's network namespace.
     """
 
     id: int
     proxy: ProxySpec
     listeners: int = 0
+    resolvers: int = 0
     namespace: bool = False
 
 

@@ -11,7 +11,7 @@ import struct
 _PREFIX = struct.Struct(">BI")
 
 MAX_MESSAGE = 256 * 1024
-"""No message of the agent's methods comes near it."""
+"""No message of the methods that the agent serves comes near it."""
 
 OK, UNKNOWN, INVALID_ARGUMENT, UNIMPLEMENTED, UNAVAILABLE = 0, 2, 3, 12, 14
 """The gRPC status codes in use here."""
@@ -31,10 +31,11 @@ def frame(message: bytes) -> bytes:
 class Deframer:
     """Puts messages together again from pieces of data."""
 
-    __slots__ = ("_buffer",)
+    __slots__ = ("_buffer", "_most")
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MAX_MESSAGE) -> None:
         self._buffer = bytearray()
+        self._most = most
 
     def feed(self, data: bytes) -> list[bytes]:
         """The messages that are complete with this piece. Raises MalformedError on compressed or oversized ones."""
@@ -45,7 +46,7 @@ class Deframer:
             compressed, size = _PREFIX.unpack_from(buffer)
             if compressed:
                 raise MalformedError("the message is compressed, which was not offered")
-            if size > MAX_MESSAGE:
+            if size > self._most:
                 raise MalformedError(f"a message of {size} bytes is too large")
             end = _PREFIX.size + size
             if len(buffer) < end:

@@ -26,13 +26,15 @@ def dial_within(namespace: int) -> Dial:
     return dial
 
 
-def socket_within(namespace: int, family: socket.AddressFamily) -> socket.socket:
-    """A TCP socket that belongs to another network namespace. Raises OSError if that may not be entered."""
+def socket_within(
+    namespace: int, family: socket.AddressFamily, kind: socket.SocketKind = socket.SOCK_STREAM
+) -> socket.socket:
+    """A socket that belongs to another network namespace. Raises OSError if that may not be entered."""
     here = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         _enter(namespace)
         try:
-            return socket.socket(family, socket.SOCK_STREAM)
+            return socket.socket(family, kind)
         finally:
             _enter(here)
     finally:

@@ -15,16 +15,19 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
 
-from meltemi.agent import sds, streams
-from meltemi.agent.call import CallError
+from meltemi.agent import bootstrap, sds, streams
+from meltemi.agent.call import CallError, Target
 from meltemi.agent.control import ProxyStatus
 from meltemi.agent.csr import CertificateClient, read_from
+from meltemi.agent.discovery import Discovery
+from meltemi.agent.dns_proxy import DnsProxy
 from meltemi.agent.http import HttpServer, dial
 from meltemi.agent.identity import Identity, Refused, Renewal
 from meltemi.agent.metrics import Status
+from meltemi.agent.names import Names
 from meltemi.agent.namespaces import dial_within
 from meltemi.agent.secrets import ROOTS, FileSecrets, Secret, Secrets, bundle, identity_secret, roots_secret
-from meltemi.agent.spec import ProxySpec
+from meltemi.agent.spec import Naming, ProxySpec
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +51,7 @@ class ProxyAgent:
         self.identity = Identity(spec.identity, Renewal(ttl=timedelta(seconds=spec.certificate_ttl)), random, clock())
         self.ready = asyncio.Event()
         self._clock = clock
+        self._random = random
         self._slots = slots
         self._secrets = Secrets(FileSecrets(spec.files))
         self._root_file = b""
@@ -61,6 +65,7 @@ class ProxyAgent:
         self._woken = asyncio.Event()
         self._sds: streams.GrpcServer | None = None
         self._http: HttpServer | None = None
+        self._dns: DnsProxy | None = None
         self._namespace: int | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -72,9 +77,13 @@ class ProxyAgent:
         self._sds = await streams.serve(Path(self.spec.sds_socket), sds.methods(self._secrets))
         self.refresh()
         self._task = asyncio.create_task(self._keep_fresh(), name=f"identity of {self.spec.id}")
+        if self.spec.naming is not None:
+            self._dns = DnsProxy(self.spec, self.spec.naming, self._discovery(self.spec.naming))
 
-    async def listen(self, listeners: Sequence[socket.socket], namespace: int | None) -> None:
-        """Answers on sockets for port 15020, in place of those from before. Takes the descriptors over."""
+    async def listen(
+        self, listeners: Sequence[socket.socket], resolvers: Sequence[socket.socket], namespace: int | None
+    ) -> None:
+        """Answers on sockets for port 15020 and for DNS, in place of those from before. Takes the descriptors over."""
         await self._stop_listening()
         self._namespace = namespace
         dialled = dial if namespace is None else dial_within(namespace)
@@ -82,6 +91,8 @@ class ProxyAgent:
         self._http = HttpServer(status.answer)
         for listener in listeners:
             await self._http.listen(listener)
+        if resolvers and self._dns is not None:
+            await self._dns.listen(resolvers, namespace)
 
     async def aclose(self) -> None:
         """Stops everything; the key is gone with it."""
@@ -92,6 +103,8 @@ class ProxyAgent:
             await self._sds.aclose()
             Path(self.spec.sds_socket).unlink(missing_ok=True)
         await self._stop_listening()
+        if self._dns is not None:
+            await self._dns.aclose()
 
     def status(self) -> ProxyStatus:
         """How the identity stands."""
@@ -160,6 +173,23 @@ class ProxyAgent:
             self.ready.set()
             log.info("%s: certificate %s until %s", self.spec.id, certificate.serial, certificate.not_after)
 
+    def _discovery(self, naming: Naming) -> Discovery:
+        spec = self.spec
+        search = naming.searches[0] if naming.searches else ""
+        identity = spec.control_plane_identity
+        return Discovery(
+            Names(spec.namespace, spec.domain, search, self._random),
+            bootstrap.node(spec),
+            target=lambda: Target(
+                spec.control_plane,
+                f"{identity.service_account}.{identity.namespace}.svc",
+                identity,
+                bundle(self._root_file, self.identity.roots),
+            ),
+            certificate=lambda: self.identity.certificate,
+            random=self._random,
+        )
+
     def _roots(self) -> Secret:
         return roots_secret(ROOTS, bundle(self._root_file, self.identity.roots))
 
@@ -170,6 +200,8 @@ class ProxyAgent:
         if self._http is not None:
             await self._http.aclose()
             self._http = None
+        if self._dns is not None:
+            await self._dns.stop_listening()
         if self._namespace is not None:
             os.close(self._namespace)
             self._namespace = None

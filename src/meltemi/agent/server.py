@@ -33,6 +33,7 @@ from meltemi.agent.control import (
     receive,
     send,
 )
+from meltemi.agent.dns_proxy import SOCKETS
 from meltemi.agent.proxy import ProxyAgent
 from meltemi.agent.sockets import listen_privately
 
@@ -84,9 +85,10 @@ class Agent:
             proxy.refresh()
 
     async def _add(self, request: Add, descriptors: list[int]) -> ProxyStatus:
-        if len(descriptors) != request.listeners + request.namespace:
+        sockets = request.listeners + request.resolvers
+        if len(descriptors) != sockets + request.namespace or request.resolvers not in (0, SOCKETS):
             close_all(descriptors)
-            raise ControlError(f"{len(descriptors)} descriptors came where {request.listeners} listeners were told of")
+            raise ControlError(f"{len(descriptors)} descriptors came where {sockets} sockets were told of")
         async with self._changing:
             try:
                 proxy = self._proxies.get(request.proxy.id)
@@ -99,7 +101,8 @@ class Agent:
                 close_all(descriptors)
                 raise
             namespace = descriptors.pop() if request.namespace else None
-            await proxy.listen([socket.socket(fileno=number) for number in descriptors], namespace)
+            opened = [socket.socket(fileno=number) for number in descriptors]
+            await proxy.listen(opened[: request.listeners], opened[request.listeners :], namespace)
             return proxy.status()
 
     async def _remove(self, name: str) -> None:

@@ -23,6 +23,7 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
     admin: int = 15000
     agent: int = 15020
     health: int = 15021
+    names: int = 15053
     prometheus: int = 15090
 
 
@@ -36,6 +37,13 @@ class Address(msgspec.Struct, frozen=True):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+class Naming(msgspec.Struct, frozen=True):
+    """How a pod whose DNS its agent answers resolves names that the mesh does not know: IPv4 resolvers, search domains."""
+
+    resolvers: tuple[str, ...] = ()
+    searches: tuple[str, ...] = ()
+
+
 class ProxySpec(msgspec.Struct, frozen=True, kw_only=True):
     """A sidecar or gateway proxy of one pod.
 
@@ -47,6 +55,7 @@ class ProxySpec(msgspec.Struct, frozen=True, kw_only=True):
     application's metrics stand beside Envoy's on the agent's page. `environment` has variables of the user's; those that begin with
     `ISTIO_META_` go into the node metadata too. For `drain_seconds` after a change of a listener, requests on its old
     connections are finished. Envoy writes its log files every `flush_seconds` or `flush_size` KiB (0: its own number). `mark` is the socket mark of Envoy's own connections, which capture rules exempt (0: none).
+    `naming` is there if the agent answers the pod's DNS.
     """
 
     pod: str
@@ -84,6 +93,7 @@ class ProxySpec(msgspec.Struct, frozen=True, kw_only=True):
     merges_metrics: bool = True
     environment: Mapping[str, str] = msgspec.field(default_factory=dict)
     mark: int = 1337
+    naming: Naming | None = None
     max_downstream_connections: int = 1_000_000
     ports: Ports = Ports()
 
