@@ -13,7 +13,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 # Runtime dependencies that are used without being imported by our code.
 USED_BY_OTHERS = {"websockets": "uvicorn serves WebSockets with it"}
-MODULES = {"grpcio": "grpc", "protobuf": "google.protobuf", "pyyaml": "yaml"}
+MODULES = {"google-re2": "re2", "grpcio": "grpc", "protobuf": "google.protobuf", "pyyaml": "yaml"}
 
 
 def names(requirements: list[str]) -> set[str]:
