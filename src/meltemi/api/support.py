@@ -37,6 +37,7 @@ _LIMITS = (
     "connectionPool.http.http1MaxPendingRequests connectionPool.http.http2MaxRequests "
     "connectionPool.http.maxRequestsPerConnection connectionPool.http.maxRetries connectionPool.http.idleTimeout "
     "connectionPool.http.h2UpgradePolicy connectionPool.http.useClientProtocol connectionPool.http.maxConcurrentStreams "
+    "connectionPool.http.http2KeepAlive outlierDetection.outlierDetectionHttpErrorCodes "
     "outlierDetection.consecutiveErrors outlierDetection.consecutive5xxErrors outlierDetection.consecutiveGatewayErrors "
     "outlierDetection.consecutiveLocalOriginFailures outlierDetection.splitExternalLocalOriginErrors "
     "outlierDetection.interval outlierDetection.baseEjectionTime outlierDetection.maxEjectionPercent "
@@ -62,7 +63,7 @@ _PROXY = (
 )
 _INBOUND_POOL = (
     "tcp http.http1MaxPendingRequests http.http2MaxRequests http.maxRequestsPerConnection http.maxRetries "
-    "http.idleTimeout http.useClientProtocol http.maxConcurrentStreams"
+    "http.idleTimeout http.useClientProtocol http.maxConcurrentStreams http.http2KeepAlive"
 )
 
 

@@ -14,14 +14,14 @@ from datetime import timedelta
 
 from meltemi.base.hosts import is_address
 from meltemi.envoy import base, metadata, names, pools
-from meltemi.envoy.values import address, duration, maybe_uint32
+from meltemi.envoy.values import address, duration
 from meltemi.model.mesh import Mesh
 from meltemi.model.proxies import InboundPort
 from meltemi.model.services import Protocol
 from meltemi.model.traffic import ConnectionPool
 from meltemi.protos import any_of
 from meltemi.protos.envoy.config.cluster.v3.cluster_pb2 import Cluster
-from meltemi.protos.envoy.config.core.v3.protocol_pb2 import Http1ProtocolOptions, Http2ProtocolOptions
+from meltemi.protos.envoy.config.core.v3.protocol_pb2 import Http1ProtocolOptions
 from meltemi.protos.envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpProtocolOptions
 from meltemi.protos.google.protobuf.struct_pb2 import ListValue, Struct, Value
 
@@ -89,7 +89,7 @@ def _http_options(protocol: Protocol, pool: ConnectionPool) -> HttpProtocolOptio
     if common.ByteSize():
         options.common_http_protocol_options.CopyFrom(common)
     http1 = Http1ProtocolOptions()
-    http2 = Http2ProtocolOptions(allow_connect=True, max_concurrent_streams=maybe_uint32(pool.max_concurrent_streams))
+    http2 = pools.http2_options(pool)
     if protocol is Protocol.AUTO or pool.use_client_protocol:
         options.use_downstream_protocol_config.http_protocol_options.CopyFrom(http1)
         options.use_downstream_protocol_config.http2_protocol_options.CopyFrom(http2)

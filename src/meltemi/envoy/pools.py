@@ -9,6 +9,7 @@ protocol was found by sniffing keeps the client's, because the application behin
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 
 from meltemi.envoy import names
 from meltemi.envoy.balancing import http_hash_policies
@@ -34,6 +35,7 @@ from meltemi.protos import any_of
 from meltemi.protos.envoy.config.cluster.v3.circuit_breaker_pb2 import CircuitBreakers
 from meltemi.protos.envoy.config.cluster.v3.cluster_pb2 import UpstreamConnectionOptions
 from meltemi.protos.envoy.config.cluster.v3.outlier_detection_pb2 import OutlierDetection as OutlierMessage
+from meltemi.protos.envoy.config.common.matcher.v3.matcher_pb2 import HttpHeadersMatch, MatchPredicate
 from meltemi.protos.envoy.config.common.mutation_rules.v3.mutation_rules_pb2 import HeaderMutation as Mutation
 from meltemi.protos.envoy.config.core.v3.address_pb2 import TcpKeepalive
 from meltemi.protos.envoy.config.core.v3.base_pb2 import HeaderValue, HeaderValueOption
@@ -43,6 +45,7 @@ from meltemi.protos.envoy.config.core.v3.protocol_pb2 import (
     UpstreamHttpProtocolOptions,
 )
 from meltemi.protos.envoy.config.core.v3.protocol_pb2 import HttpProtocolOptions as CommonOptions
+from meltemi.protos.envoy.config.route.v3.route_components_pb2 import HeaderMatcher
 from meltemi.protos.envoy.extensions.filters.http.header_mutation.v3.header_mutation_pb2 import (
     HeaderMutation,
     Mutations,
@@ -52,6 +55,8 @@ from meltemi.protos.envoy.extensions.filters.network.http_connection_manager.v3.
     HttpFilter,
 )
 from meltemi.protos.envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpProtocolOptions
+from meltemi.protos.envoy.type.matcher.v3.regex_pb2 import RegexMatcher
+from meltemi.protos.envoy.type.matcher.v3.string_pb2 import StringMatcher
 from meltemi.protos.envoy.type.v3.percent_pb2 import Percent
 
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -160,6 +165,15 @@ def common_options(pool: ConnectionPool) -> CommonOptions:
     return common
 
 
+def http2_options(pool: ConnectionPool) -> Http2ProtocolOptions:
+    """What holds for connections of HTTP/2, besides."""
+    options = Http2ProtocolOptions(allow_connect=True, max_concurrent_streams=maybe_uint32(pool.max_concurrent_streams))
+    if pool.pings is not None:
+        options.connection_keepalive.interval.CopyFrom(duration(pool.pings.interval))
+        options.connection_keepalive.timeout.CopyFrom(duration(pool.pings.timeout))
+    return options
+
+
 def http_options(
     protocol: Protocol,
     policy: TrafficPolicy,
@@ -178,10 +192,7 @@ def http_options(
     common = common_options(pool)
     if common.ByteSize():
         options.common_http_protocol_options.CopyFrom(common)
-    http2 = Http2ProtocolOptions(
-        allow_connect=True,
-        max_concurrent_streams=maybe_uint32(pool.max_concurrent_streams),
-    )
+    http2 = http2_options(pool)
     if protocol is Protocol.AUTO or pool.use_client_protocol:
         options.use_downstream_protocol_config.http_protocol_options.CopyFrom(Http1ProtocolOptions())
         options.use_downstream_protocol_config.http2_protocol_options.CopyFrom(http2)
@@ -204,9 +215,18 @@ def http_options(
                 ),
             )
         )
+    if policy.outlier is not None and policy.outlier.error_statuses:
+        options.outlier_detection.error_matcher.CopyFrom(_any_of_statuses(policy.outlier.error_statuses))
     if secured or addressed:
         options.http_filters.extend(upstream_filters(tell_peer=secured))
     return options
+
+
+def _any_of_statuses(statuses: Iterable[int]) -> MatchPredicate:
+    """A predicate of one rule, for any number of statuses: Envoy wants at least two in a set of rules."""
+    pattern = RegexMatcher(regex="|".join(map(str, statuses)))
+    status = HeaderMatcher(name=":status", string_match=StringMatcher(safe_regex=pattern))
+    return MatchPredicate(http_response_headers_match=HttpHeadersMatch(headers=[status]))
 
 
 @functools.cache

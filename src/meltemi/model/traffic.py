@@ -78,6 +78,13 @@ class KeepAlive(msgspec.Struct, frozen=True):
     interval: timedelta | None = None
 
 
+class Pings(msgspec.Struct, frozen=True):
+    """HTTP/2 PING frames, and how long an answer is waited for before the connection is closed."""
+
+    interval: timedelta
+    timeout: timedelta
+
+
 class Http2Upgrade(enum.StrEnum):
     """Whether HTTP/1.1 requests are carried over HTTP/2."""
 
@@ -102,6 +109,7 @@ class ConnectionPool(msgspec.Struct, frozen=True, kw_only=True):
     http2_upgrade: Http2Upgrade = Http2Upgrade.DEFAULT
     use_client_protocol: bool = False
     max_concurrent_streams: int | None = None
+    pings: Pings | None = None
 
 
 class RetryBudget(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,7 +124,10 @@ class RetryBudget(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OutlierDetection(msgspec.Struct, frozen=True, kw_only=True):
-    """When an endpoint is set aside for a time (Istio `OutlierDetection`). Percent in 0..100."""
+    """When an endpoint is set aside for a time (Istio `OutlierDetection`). Percent in 0..100.
+
+    `error_statuses` are the HTTP statuses that count as errors; empty: every 5xx.
+    """
 
     consecutive_gateway_errors: int | None = None
     consecutive_5xx_errors: int | None = None
@@ -126,6 +137,7 @@ class OutlierDetection(msgspec.Struct, frozen=True, kw_only=True):
     base_ejection_time: timedelta | None = None
     max_ejection_percent: int | None = None
     min_health_percent: int = 0
+    error_statuses: tuple[int, ...] = ()
 
 
 class TlsMode(enum.StrEnum):

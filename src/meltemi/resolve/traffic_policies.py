@@ -25,6 +25,7 @@ from meltemi.model.traffic import (
     Http2Upgrade,
     KeepAlive,
     OutlierDetection,
+    Pings,
     RetryBudget,
     TlsMode,
     TrafficPolicy,
@@ -160,11 +161,16 @@ def _pool(settings: api.ConnectionPoolSettings | None, mesh: Mesh) -> Connection
         max_requests=_limit(http.http2_max_requests),
         max_requests_per_connection=_limit(http.max_requests_per_connection),
         max_retries=_limit(http.max_retries),
-        http_idle_timeout=timeout(http.idle_timeout),
+        http_idle_timeout=timeout(tcp.idle_timeout if http.idle_timeout is None else http.idle_timeout),
         http2_upgrade=upgrade,
         use_client_protocol=http.use_client_protocol,
         max_concurrent_streams=_limit(http.max_concurrent_streams),
+        pings=_pings(http.http2_keep_alive),
     )
+
+
+def _pings(settings: api.ConnectionKeepalive | None) -> Pings | None:
+    return None if settings is None else Pings(parse_duration(settings.interval), parse_duration(settings.timeout))
 
 
 def _retry_budget(settings: api.RetryBudget | None) -> RetryBudget | None:
@@ -198,6 +204,7 @@ def _outlier(settings: api.OutlierDetection | None) -> OutlierDetection | None:
         base_ejection_time=duration(settings.base_ejection_time),
         max_ejection_percent=settings.max_ejection_percent or None,
         min_health_percent=settings.min_health_percent,
+        error_statuses=tuple(sorted(set(settings.outlier_detection_http_error_codes))),
     )
 
 

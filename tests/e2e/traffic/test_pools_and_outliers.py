@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from meltemi.testing.clients import EchoPod
 from meltemi.testing.mesh import eventually
 
@@ -47,7 +49,10 @@ def test_tcp_connections_beyond_the_pool_are_closed(policies: Policies, caller: 
     assert caller.get("tcp://books:9000", messages=("a",)).ok
 
 
-def test_an_endpoint_that_keeps_failing_is_left_out_for_a_while(policies: Policies, town: Town) -> None:
+@pytest.mark.parametrize(("status", "named"), [("500", ""), ("429", ", outlierDetectionHttpErrorCodes: [429]")])
+def test_an_endpoint_that_keeps_failing_is_left_out_for_a_while(
+    policies: Policies, town: Town, status: str, named: str
+) -> None:
     policies.write(
         "VirtualService",
         "books",
@@ -56,15 +61,16 @@ def test_an_endpoint_that_keeps_failing_is_left_out_for_a_while(policies: Polici
     policies.write(
         "DestinationRule",
         "books",
-        """
+        f"""
         host: books
         trafficPolicy:
-          loadBalancer: {simple: ROUND_ROBIN}
-          outlierDetection: {consecutive5xxErrors: 3, interval: 0.1s, baseEjectionTime: 60s, maxEjectionPercent: 100}
+          loadBalancer: {{simple: ROUND_ROBIN}}
+          outlierDetection:
+            {{consecutive5xxErrors: 3, interval: 0.1s, baseEjectionTime: 60s, maxEjectionPercent: 100{named}}}
         """,
     )
     victim = town.v2.name
-    headers = {"x-echo-only": victim, "x-echo-status": "500"}
+    headers = {"x-echo-only": victim, "x-echo-status": status}
     eventually(
         lambda: town.caller.many(f"{BOOKS}/", headers, count=9),
         lambda replies: victim not in replies.pods and replies.statuses == {200: 9},

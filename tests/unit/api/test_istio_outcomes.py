@@ -107,6 +107,12 @@ CASES: list[Case] = [
     # DestinationRule
     ("DestinationRule", policy(""), REFUSED, POLICY),
     ("DestinationRule", policy("connectionPool: {}"), REFUSED, f"{POLICY}.connectionPool"),
+    (
+        "DestinationRule",
+        policy("connectionPool: {http: {http2KeepAlive: {interval: 0s, timeout: 1s}}}"),
+        REFUSED,
+        f"{POLICY}.connectionPool.http.http2KeepAlive.interval",
+    ),
     ("DestinationRule", policy("portLevelSettings: [{port: {number: 1}}]"), REFUSED, f"{POLICY}.portLevelSettings[0]"),
     (
         "DestinationRule",

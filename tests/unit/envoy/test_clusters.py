@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from meltemi.base.durations import Timeout
@@ -24,6 +25,7 @@ from meltemi.model.traffic import (
     Http2Upgrade,
     KeepAlive,
     OutlierDetection,
+    Pings,
     Subset,
     TlsMode,
     TrafficPolicy,
@@ -229,6 +231,19 @@ def test_the_pool_sets_timeouts_and_keep_alive() -> None:
     assert cluster().connect_timeout.seconds == 10
 
 
+def test_pings_are_for_connections_of_http2_whoever_decides_on_it() -> None:
+    pool = ConnectionPool(pings=Pings(timedelta(seconds=30), timedelta(seconds=5)))
+    negotiated = http_options(cluster(TrafficPolicy(pool=pool))).auto_config
+    declared = http_options(cluster(TrafficPolicy(pool=pool), service("calls", grpc=80))).explicit_http_config
+    kept = http_options(
+        cluster(TrafficPolicy(pool=msgspec.structs.replace(pool, use_client_protocol=True)))
+    ).use_downstream_protocol_config
+    for options in (negotiated, declared, kept):
+        pings = options.http2_protocol_options.connection_keepalive
+        assert (pings.interval.seconds, pings.timeout.seconds) == (30, 5)
+    assert not http_options(cluster()).auto_config.http2_protocol_options.HasField("connection_keepalive")
+
+
 @pytest.mark.parametrize(
     ("balancing", "kind"),
     [
@@ -271,6 +286,14 @@ def test_outliers_are_ejected_by_answers_and_never_by_success_rate() -> None:
     assert message.outlier_detection.enforcing_consecutive_5xx.value == 0
     assert message.outlier_detection.consecutive_gateway_failure.value == 3
     assert message.common_lb_config.healthy_panic_threshold.value == 40
+    assert not http_options(message).HasField("outlier_detection")
+
+
+def test_statuses_may_be_named_that_count_as_errors() -> None:
+    outlier = OutlierDetection(consecutive_5xx_errors=3, error_statuses=(429, 503))
+    matcher = http_options(cluster(TrafficPolicy(outlier=outlier))).outlier_detection.error_matcher
+    (status,) = matcher.http_response_headers_match.headers
+    assert (status.name, status.string_match.safe_regex.regex) == (":status", "429|503")
 
 
 def test_unready_endpoints_are_not_used_even_if_all_are() -> None:

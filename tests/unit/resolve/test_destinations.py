@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from meltemi.base.durations import Timeout
 from meltemi.base.labels import LabelSet
 from meltemi.model.clients import ANYONE, Clients
-from meltemi.model.traffic import Balancer, HashRing, HashSource, Http2Upgrade, RetryBudget, TlsMode, Tunnel
+from meltemi.model.traffic import Balancer, HashRing, HashSource, Http2Upgrade, Pings, RetryBudget, TlsMode, Tunnel
 
 
 def rule(
@@ -160,6 +161,32 @@ def test_a_retry_budget_holds_at_every_port_and_a_subset_may_have_its_own(shop: 
     assert [variant.policy(port).retry_budget for port in (9080, 9090)] == [whole, whole]
     assert variant.policy(9080, "v1").retry_budget == RetryBudget(percent=20, min_concurrency=7, interval=None)
     assert variant.policy(9080, "v2").retry_budget == whole
+
+
+def test_connections_are_pinged_and_errors_are_counted_as_a_rule_says(shop: Any) -> None:
+    shop.apply(
+        rule(
+            "r",
+            """
+  trafficPolicy:
+    connectionPool:
+      tcp: {idleTimeout: 9s}
+      http: {http2KeepAlive: {interval: 1m, timeout: 2s}}
+    outlierDetection: {outlierDetectionHttpErrorCodes: [503, 429, 503]}
+    portLevelSettings:
+      - {port: {number: 9090}, connectionPool: {tcp: {idleTimeout: 9s}, http: {idleTimeout: 0s}}}
+""",
+            host="ratings",
+        )
+    )
+    (variant,) = shop.row("destinations", "ratings").variants
+    policy, port = variant.policy(9080), variant.policy(9090)
+    assert policy.pool.pings == Pings(timedelta(minutes=1), timedelta(seconds=2))
+    assert policy.outlier.error_statuses == (429, 503)
+    # How long connections may be idle is said for all, unless it is said for HTTP.
+    assert policy.pool.http_idle_timeout == Timeout.of(timedelta(seconds=9))
+    assert port.pool.http_idle_timeout == Timeout.of(timedelta())
+    assert (port.pool.pings, port.outlier) == (None, None)
 
 
 def test_a_tunnel_holds_at_every_port_but_not_for_subsets(shop: Any) -> None:

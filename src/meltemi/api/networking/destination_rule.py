@@ -128,6 +128,13 @@ class TcpSettings(Part, frozen=True, kw_only=True):
     idle_timeout: Duration | None = None
 
 
+class ConnectionKeepalive(Part, frozen=True, kw_only=True):
+    """HTTP/2 PING frames: how far apart, and how long an answer is waited for before the connection is closed."""
+
+    interval: Duration
+    timeout: Duration
+
+
 class HttpSettings(Part, frozen=True, kw_only=True):
     """Limits of HTTP requests and connections."""
 
@@ -139,7 +146,7 @@ class HttpSettings(Part, frozen=True, kw_only=True):
     h2_upgrade_policy: H2UpgradePolicy = "DEFAULT"
     use_client_protocol: bool = False
     max_concurrent_streams: Int32 = 0
-    http2_keep_alive: dict[str, Any] | None = None
+    http2_keep_alive: ConnectionKeepalive | None = None
 
 
 class ConnectionPoolSettings(Part, frozen=True, kw_only=True):
@@ -150,7 +157,10 @@ class ConnectionPoolSettings(Part, frozen=True, kw_only=True):
 
 
 class OutlierDetection(Part, frozen=True, kw_only=True):
-    """When an endpoint that fails is set aside, and for how long. `consecutive_errors` is deprecated."""
+    """When an endpoint that fails is set aside, and for how long. `consecutive_errors` is deprecated.
+
+    `outlier_detection_http_error_codes`: what counts as an error, in place of every 5xx.
+    """
 
     consecutive_errors: Int32 = 0
     split_external_local_origin_errors: bool = False
