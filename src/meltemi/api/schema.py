@@ -1,7 +1,7 @@
 """Structural OpenAPI v3 schemas of the kinds, made from their structs: for CRDs and for the local API's own OpenAPI.
 
 Structural, as Kubernetes asks of CRDs: no references, no unions with null, every field typed. What the structs cannot
-say is added from `choices`. Mesh kinds are closed; Kubernetes' own keep the fields that are not modelled.
+say is added from `choices` and `limits`. Mesh kinds are closed; Kubernetes' own keep the fields that are not modelled.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import msgspec
 from msgspec import inspect
 
 from meltemi.api.choices import CHOICES
+from meltemi.api.limits import LIMITS, RULES, CelRule, Limit
 from meltemi.api.meta import Part
 from meltemi.api.registry import Kind
 from meltemi.api.shaping import core_of, fields_of
@@ -22,11 +23,17 @@ Schema = dict[str, Any]
 
 _PRESERVE = "x-kubernetes-preserve-unknown-fields"
 _INT_OR_STRING = "x-kubernetes-int-or-string"
+_CEL = "x-kubernetes-validations"
+_SAID_OTHERWISE = ("wanted", "shortest", "each", "rules")
 
 
 @cache
 def _struct(struct: type[msgspec.Struct]) -> Schema:
-    properties = {wire: _described(field.type) for wire, field in fields_of(struct).items()}
+    limits = LIMITS.get(struct, {})
+    properties = {
+        wire: _limited(_described(field.type), limits[field.name]) if field.name in limits else _described(field.type)
+        for wire, field in fields_of(struct).items()
+    }
     schema: Schema = {"type": "object", "description": _first_paragraph(struct), "properties": properties}
     required = [wire for wire, field in fields_of(struct).items() if field.required]
     if required:
@@ -38,7 +45,21 @@ def _struct(struct: type[msgspec.Struct]) -> Schema:
         schema["oneOf"] = choices[0]
     elif choices:
         schema["allOf"] = [{"oneOf": choice} for choice in choices]
+    return schema | _ruled(RULES.get(struct, ()))
+
+
+def _limited(schema: Schema, limit: Limit) -> Schema:
+    """The schema of a field with its limit."""
+    bounds = {name: bound for name, bound in msgspec.to_builtins(limit).items() if name not in _SAID_OTHERWISE}
+    schema = schema | bounds | _ruled(limit.rules)
+    if limit.each is not None:
+        name = "items" if "items" in schema else "additionalProperties"
+        schema[name] = _limited(schema[name], limit.each)
     return schema
+
+
+def _ruled(rules: tuple[CelRule, ...]) -> Schema:
+    return {_CEL: msgspec.to_builtins(list(rules))} if rules else {}
 
 
 def schema_of(kind: Kind) -> Schema:

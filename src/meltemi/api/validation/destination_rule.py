@@ -75,8 +75,6 @@ def traffic_policy(path: str, policy: TrafficPolicy) -> Faults:
         yield from _policy(where, settings)
     if policy.tunnel:
         yield from _tunnel(f"{path}.tunnel", policy.tunnel)
-    if policy.retry_budget:
-        yield from terms.positive(f"{path}.retryBudget.budgetInterval", policy.retry_budget.budget_interval, zero=True)
 
 
 def _policy(path: str, policy: TrafficPolicy | PortTrafficPolicy) -> Faults:
@@ -102,9 +100,6 @@ def _load_balancer(path: str, settings: LoadBalancerSettings) -> Faults:
         yield from _consistent_hash(f"{path}.consistentHash", settings.consistent_hash)
     if settings.locality_lb_setting:
         yield from _locality(f"{path}.localityLbSetting", settings.locality_lb_setting)
-    yield from terms.positive(f"{path}.warmupDurationSecs", settings.warmup_duration_secs)
-    if settings.warmup:
-        yield from terms.positive(f"{path}.warmup.duration", settings.warmup.duration)
     if settings.warmup and settings.warmup_duration_secs:
         yield Fault(
             f"{path}.warmupDurationSecs", "warmup and warmupDurationSecs exclude each other", "keep warmup", "Conflict"
@@ -214,14 +209,7 @@ def connection_pool(path: str, settings: ConnectionPoolSettings) -> Faults:
     if not (settings.tcp or settings.http):
         yield Fault(path, "no limit is set", "add tcp or http", "RequiredField")
     if settings.tcp:
-        tcp = settings.tcp
-        yield from terms.not_negative(f"{path}.tcp.maxConnections", tcp.max_connections)
-        yield from terms.positive(f"{path}.tcp.connectTimeout", tcp.connect_timeout)
-        yield from terms.positive(f"{path}.tcp.maxConnectionDuration", tcp.max_connection_duration)
-        yield from terms.positive(f"{path}.tcp.idleTimeout", tcp.idle_timeout, zero=True)
-        if tcp.tcp_keepalive:
-            yield from terms.positive(f"{path}.tcp.tcpKeepalive.time", tcp.tcp_keepalive.time)
-            yield from terms.positive(f"{path}.tcp.tcpKeepalive.interval", tcp.tcp_keepalive.interval)
+        yield from terms.not_negative(f"{path}.tcp.maxConnections", settings.tcp.max_connections)
     if settings.http:
         http = settings.http
         for name, value in (
@@ -235,7 +223,6 @@ def connection_pool(path: str, settings: ConnectionPoolSettings) -> Faults:
         if pings := http.http2_keep_alive:
             yield from terms.positive(f"{path}.http.http2KeepAlive.interval", pings.interval)
             yield from terms.positive(f"{path}.http.http2KeepAlive.timeout", pings.timeout)
-        yield from terms.positive(f"{path}.http.idleTimeout", http.idle_timeout, zero=True)
         if http.use_client_protocol and http.h2_upgrade_policy == "UPGRADE":
             yield Fault(
                 f"{path}.http.useClientProtocol",
@@ -246,8 +233,6 @@ def connection_pool(path: str, settings: ConnectionPoolSettings) -> Faults:
 
 
 def _outlier_detection(path: str, settings: OutlierDetection) -> Faults:
-    yield from terms.positive(f"{path}.interval", settings.interval)
-    yield from terms.positive(f"{path}.baseEjectionTime", settings.base_ejection_time)
     if settings.consecutive_errors:
         yield warning(
             f"{path}.consecutiveErrors", "the field is deprecated", "use consecutive5xxErrors", "DeprecatedField"

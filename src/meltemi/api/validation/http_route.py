@@ -63,7 +63,6 @@ def http_route(path: str, route: HttpRoute, *, delegate: bool = False) -> Faults
     for index, match in enumerate(route.match):
         yield from _match(paths.item(f"{path}.match", index), match)
     yield from _action(path, route, delegate=delegate)
-    yield from terms.positive(f"{path}.timeout", route.timeout, zero=True)
     if route.headers:
         yield from _headers(f"{path}.headers", route.headers)
     yield from _authority(path, route)
@@ -253,8 +252,6 @@ def retries(path: str, policy: HttpRetry) -> Faults:
         policy.per_try_timeout or policy.retry_on or policy.backoff or policy.retry_remote_localities is not None
     ):
         yield Fault(f"{path}.attempts", "0 attempts switch retries off", "write how often to try again")
-    yield from terms.positive(f"{path}.perTryTimeout", policy.per_try_timeout, zero=True)
-    yield from terms.positive(f"{path}.backoff", policy.backoff)
     for condition in policy.retry_on.split(",") if policy.retry_on else ():
         name = condition.strip()
         if name not in RETRY_CONDITIONS and not _STATUS.fullmatch(name):
@@ -274,7 +271,6 @@ def _fault_injection(path: str, fault: HttpFaultInjection) -> Faults:
                 yield Fault(f"{path}.delay.exponentialDelay", "Envoy has no exponential delays", "use fixedDelay")
             else:
                 yield warning(f"{path}.delay.fixedDelay", "the delay has no length", "add fixedDelay")
-        yield from terms.positive(f"{path}.delay.fixedDelay", fault.delay.fixed_delay)
         if not 0 <= fault.delay.percent <= 100:
             yield Fault(f"{path}.delay.percent", f"{fault.delay.percent} is not a percentage", "write 0 to 100")
     if fault.abort:
@@ -310,10 +306,8 @@ def _cors(path: str, cors: CorsPolicy) -> Faults:
         for index, header in enumerate(headers):
             if header != "*":
                 yield from terms.header_name(paths.item(f"{path}.{name}", index), header)
-    if cors.max_age is not None:
-        age = parse_duration(cors.max_age)
-        if age.total_seconds() < 0 or age.microseconds:
-            yield Fault(f"{path}.maxAge", f"{cors.max_age} is not a number of seconds", "write whole seconds")
+    if cors.max_age is not None and parse_duration(cors.max_age).microseconds:
+        yield Fault(f"{path}.maxAge", f"{cors.max_age} is not a number of seconds", "write whole seconds")
 
 
 def _mirrors(path: str, route: HttpRoute) -> Faults:

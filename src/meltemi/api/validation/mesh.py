@@ -10,7 +10,7 @@ from meltemi.api.mesh import MeshConfig, MeshConfigSpec
 from meltemi.api.mesh.providers import ExtensionProvider
 from meltemi.api.mesh.proxy import CustomTag
 from meltemi.api.shaping import fields_of
-from meltemi.api.telemetry import ProviderRef, Telemetry
+from meltemi.api.telemetry import Telemetry
 from meltemi.api.validation import terms
 from meltemi.api.validation.destination_rule import traffic_policy
 from meltemi.api.validation.http_route import retries
@@ -119,32 +119,17 @@ def telemetry(resource: Telemetry) -> Faults:
         path = paths.item("spec.tracing", index)
         if len(tracing.providers) > 1:
             yield warning(f"{path}.providers", "spans go to one provider: the first", "keep one")
-        yield from _referred(path, tracing.providers)
         for name, custom in tracing.custom_tags.items():
             yield from _custom_tag(paths.key(f"{path}.customTags", name), name, custom)
-    for index, logging in enumerate(spec.access_logging):
-        yield from _referred(paths.item("spec.accessLogging", index), logging.providers)
     for index, metrics in enumerate(spec.metrics):
         path = paths.item("spec.metrics", index)
-        yield from _referred(path, metrics.providers)
-        yield from terms.positive(f"{path}.reportingInterval", metrics.reporting_interval)
         for at, override in enumerate(metrics.overrides):
-            if override.match and override.match.custom_metric == "":
-                where = f"{path}.overrides[{at}].match.customMetric"
-                yield Fault(where, "the name is empty", "write the metric's name", "RequiredField")
             for tag, change in override.tag_overrides.items():
                 where = paths.key(f"{path}.overrides[{at}].tagOverrides", tag)
                 if change.operation == "UPSERT" and not change.value:
                     yield Fault(f"{where}.value", "UPSERT needs a value", "add a CEL expression", "RequiredField")
                 if change.operation == "REMOVE" and change.value:
                     yield Fault(f"{where}.value", "REMOVE uses no value", "remove it")
-
-
-def _referred(path: str, providers: tuple[ProviderRef, ...]) -> Faults:
-    for index, provider in enumerate(providers):
-        if not provider.name:
-            where = f"{paths.item(f'{path}.providers', index)}.name"
-            yield Fault(where, "the provider has no name", "name one of extensionProviders", "RequiredField")
 
 
 def _custom_tag(path: str, name: str, tag: CustomTag) -> Faults:

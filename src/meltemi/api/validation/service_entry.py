@@ -9,6 +9,7 @@ from meltemi.api.validation import terms
 from meltemi.base.hosts import is_address, is_wildcard
 
 _TELLING = frozenset({"HTTP", "HTTP2", "GRPC", "GRPC-WEB", "HTTP_PROXY", "HTTPS", "TLS"})
+_TOO_LONG = 63
 _BY_NAME = ("DNS", "DNS_ROUND_ROBIN")
 
 
@@ -159,7 +160,10 @@ def _workload(path: str, workload: WorkloadEntrySpec) -> Faults:
     elif address:
         yield from terms.host(f"{path}.address", address, wildcard=False, address=True)
     for name in workload.ports:
-        yield from terms.dns_label(paths.key(f"{path}.ports", name), name.lower(), "the name of a port")
+        where = paths.key(f"{path}.ports", name)
+        yield from terms.dns_label(where, name.lower(), "the name of a port")
+        if len(name) == _TOO_LONG:
+            yield Fault(where, f"the name has {_TOO_LONG} characters", f"write at most {_TOO_LONG - 1}", "OutOfRange")
     yield from terms.labels(f"{path}.labels", workload.labels)
     if workload.locality.count("/") > 2:
         yield warning(f"{path}.locality", "a locality has at most three parts", "write region/zone/subzone")
