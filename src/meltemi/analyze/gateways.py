@@ -16,6 +16,7 @@ from meltemi.base.hosts import overlaps, qualify
 from meltemi.base.labels import LabelSet
 from meltemi.base.ordering import seniority
 from meltemi.base.problems import Problem
+from meltemi.resolve.credentials import own_name
 
 
 def workloads(snapshot: Snapshot) -> Iterator[Problem]:
@@ -129,7 +130,7 @@ def _namespaces(snapshot: Snapshot, gateway: Gateway) -> list[str]:
 def _credential(snapshot: Snapshot, gateway: Gateway, path: str, namespace: str, name: str) -> Iterator[Problem]:
     if not snapshot.has_read(core.Secret):
         return
-    secret = snapshot.get(core.Secret, namespace, name)
+    secret = snapshot.get(core.Secret, namespace, own_name(name, namespace))
     if secret is None:
         yield messages.NOT_FOUND.of(
             gateway,

@@ -21,3 +21,11 @@ class Credential(msgspec.Struct, frozen=True, kw_only=True):
     has_ca: bool = False
     fingerprint: str = ""
     problem: str = ""
+
+
+def own_name(written: str, namespace: str) -> str:
+    """The name of a Secret in the proxy's own namespace, which may be written before it, as in `kubernetes://edge/shop`.
+
+    What names a Secret of another namespace is left with a slash in it, and names nothing that the proxy may have.
+    """
+    return written.removeprefix("kubernetes://").removeprefix(f"{namespace}/")

@@ -1,8 +1,8 @@
 """TLS of a gateway's servers: modes, versions, and where certificates come from.
 
-Credentials are named, never read: `kubernetes://<namespace>/<name>`, in the namespace in which the gateway runs, and
-with `-cacert` behind for the authorities that clients' certificates are checked with. A server whose credential is
-missing is not run, so that it cannot keep the others on its port from being.
+Credentials are named, never read: `kubernetes://<namespace>/<name>`, in the namespace in which the gateway runs and in no
+other, and with `-cacert` behind for the authorities that clients' certificates are checked with. A server whose
+credential is missing is not run, so that it cannot keep the others on its port from being.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from meltemi.base.problems import Problem
 from meltemi.flow import View
 from meltemi.model.gateways import ServerTls, ServerTlsMode
 from meltemi.resolve import problems
-from meltemi.resolve.credentials import Credential
+from meltemi.resolve.credentials import Credential, own_name
 from meltemi.resolve.gateway_servers import Served
 
 Credentials = View[tuple[str, str], Credential]
@@ -46,9 +46,11 @@ def server_tls(
     yield from _unknown_suites(served, tls)
     if tls.mode in ("PASSTHROUGH", "AUTO_PASSTHROUGH", "ISTIO_MUTUAL"):
         return True, _settings(tls, (), "", TlsCertificate())
-    names = (tls.credential_name,) if tls.credential_name else tls.credential_names
+    written = (tls.credential_name,) if tls.credential_name else tls.credential_names
+    names = tuple(own_name(name, namespace) for name in written)
     checks = tls.mode in _CHECKS_CLIENTS
-    authorities = (tls.ca_cert_credential_name or f"{names[0]}{CA_SUFFIX}") if names and checks else ""
+    named = own_name(tls.ca_cert_credential_name, namespace)
+    authorities = (named or f"{names[0]}{CA_SUFFIX}") if names and checks else ""
     missing = list(_missing(served, namespace, names, authorities, credentials))
     if missing:
         yield from missing
@@ -94,6 +96,10 @@ def _missing(
     served: Served, namespace: str, names: tuple[str, ...], authorities: str, credentials: Credentials
 ) -> Iterator[Problem]:
     """What of a server's credentials is not there or cannot be used."""
+    foreign = [name for name in dict.fromkeys((*names, authorities)) if "/" in name]
+    if foreign:
+        yield _not_allowed(served, namespace, foreign[0])
+        return
     for name in names:
         found = credentials.get((namespace, name))
         if found is None or not found.has_key:
@@ -115,6 +121,17 @@ def _credential(served: Served, namespace: str, name: str, content: str, found: 
         if found
         else f"there is no Secret {namespace}/{name}",
         f"create Secret {name} with {content} in namespace {namespace}, where the gateway runs",
+    )
+
+
+def _not_allowed(served: Served, namespace: str, name: str) -> Problem:
+    """A Gateway may name Secrets of the gateway's own namespace alone, as in Istio: others are not for it to show."""
+    return problems.of(
+        served.gateway,
+        f"{served.path}.tls.credentialName",
+        "CredentialNotAllowed",
+        f"{name} is not a Secret of namespace {namespace}, where the gateway runs: it may not have it",
+        f"copy the Secret into namespace {namespace}, and write its name alone",
     )
 
 

@@ -246,6 +246,33 @@ def test_a_credential_without_a_ca_cannot_check_clients(edge: Any) -> None:
     assert "InvalidCredential" in edge.problems()
 
 
+@pytest.mark.parametrize("written", ["shop/cert", "kubernetes://cert", "kubernetes://shop/cert"])
+def test_a_credential_of_the_gateways_own_namespace_may_be_named_with_it(edge: Any, written: str) -> None:
+    edge.hold("cert")
+    edge.apply(gateway(https("a.example.org", f"mode: SIMPLE, credentialName: {written}")))
+    assert [server.tls.credentials for server in servers(edge)] == [("kubernetes://shop/cert",)]
+    assert edge.problems() == {}
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "credentialName: bank/cert",
+        "credentialName: kubernetes://bank/cert",
+        "credentialName: kubernetes-gateway://shop/cert",
+        "credentialNames: [cert, bank/cert]",
+        "credentialName: cert, caCertCredentialName: bank/cert",
+    ],
+)
+def test_a_credential_of_another_namespace_is_not_for_the_gateway(edge: Any, written: str) -> None:
+    edge.hold("cert")
+    edge.apply(gateway(https("a.example.org", f"mode: MUTUAL, {written}"), namespace="bank"))
+    assert servers(edge) == ()
+    problem = edge.problems()["CredentialNotAllowed"]
+    assert problem.path == "spec.servers[0].tls.credentialName"
+    assert "is not a Secret of namespace shop, where the gateway runs" in problem.message
+
+
 def test_tls_servers_share_a_port_by_server_name(edge: Any) -> None:
     edge.hold("cert")
     tls = "mode: SIMPLE, credentialName: cert"
