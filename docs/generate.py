@@ -58,6 +58,8 @@ fields of mesh kinds are refused.
 A field stands for everything below it: `retries` in `spec.http` is the whole of it. What has effect in parts has a row of
 its own. What will never be acted on is listed below each table with its reason, which the warning tells too.
 
+Requests of the method CONNECT are not routed, in Istio neither: [Gateways](gateways.md) tells what becomes of them.
+
 A second table names, for each field that is acted on, tests whose objects set it; a field that stands in several places is
 listed where it stands first. A unit test fails if a field has none.
 """

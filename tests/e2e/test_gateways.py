@@ -227,6 +227,17 @@ def test_policies_hold_at_the_edge() -> None:
     within(test, plaintext(host("shop.example")), rules=Authorization((policy,)))
 
 
+def test_connect_is_refused_as_no_route_is_for_it() -> None:
+    async def test(rig: InboundRig) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", PLAIN)
+        writer.write(b"CONNECT shop.example:80 HTTP/1.1\r\nHost: shop.example:80\r\n\r\n")
+        assert (await reader.readline()).split()[1] == b"404"
+        assert rig.seen == []
+        writer.close()
+
+    within(test, plaintext(host("shop.example")))
+
+
 # === TLS ===
 
 

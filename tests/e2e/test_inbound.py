@@ -108,6 +108,25 @@ async def greeting(rig: InboundRig, client: str) -> tuple[bytes, float]:
 # === what gets in ===
 
 
+def test_connect_crosses_ports_of_tcp_and_is_answered_by_proxies_of_http() -> None:
+    connect = b"CONNECT other.example:443 HTTP/1.1\r\nHost: other.example:443\r\n\r\n"
+
+    async def status(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> bytes:
+        reader, writer = connection
+        writer.write(connect)
+        line = await reader.readline()
+        writer.close()
+        return line
+
+    async def test(rig: InboundRig) -> None:
+        assert (await status(await rig.connect("cart", HTTP))).split()[1] == b"404"
+        assert (await status(await rig.connect("", HTTP))).split()[1] == b"404"
+        assert rig.seen == []
+        assert await status(await rig.connect("cart", BYTES)) == connect.splitlines(keepends=True)[0]
+
+    within(test, CART)
+
+
 def test_permissive_takes_mutual_tls_and_plaintext() -> None:
     async def test(rig: InboundRig) -> None:
         for client in ("cart", ""):
