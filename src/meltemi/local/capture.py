@@ -1,8 +1,9 @@
 """Which connections of a pod go through its sidecar: from Istio's annotations to a list of packet rules.
 
 The rules are Istio's (its four chains and their order), with one change: one uid is mapped on a laptop, so Envoy's own
-connections are told apart by a socket mark instead of Envoy's uid. Only TCP is captured, and IPv4. Everything here is
-a pure function; `nftables` writes the rules into the kernel.
+connections are told apart by a socket mark instead of Envoy's uid. Only TCP is captured, and IPv4; and what the pod asks
+its own resolvers, over UDP too, where the agent answers its DNS. Everything here is a pure function; `nftables` writes the
+rules into the kernel.
 
 Invariant: a connection that Envoy makes is never sent back to the outbound listener, and the ports on which Envoy and
 the agent serve the mesh itself are never captured.
@@ -10,8 +11,8 @@ the agent serve the mesh itself are never captured.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from ipaddress import IPv4Network
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import IPv4Address, IPv4Network
 
 import msgspec
 
@@ -21,11 +22,13 @@ from meltemi.base.refs import Ref
 ENVOY_MARK = 1337
 OUTBOUND_PORT = 15001
 INBOUND_PORT = 15006
+NAMES_PORT = 15053
 MESH_PORTS = (15008, 15020, 15021, 15090)
 
 PREROUTING, OUTPUT = "prerouting", "output"
 INBOUND, REDIRECT, IN_REDIRECT, OUTBOUND = "istio-inbound", "istio-redirect", "istio-in-redirect", "istio-output"
 
+_DNS_PORT = 53
 _PREFIX = "traffic.sidecar.istio.io/"
 _ENVOY_AS_CLIENT = IPv4Network("127.0.0.6/32")
 _LOCALHOST = IPv4Network("127.0.0.1/32")
@@ -44,8 +47,9 @@ class CaptureSettings(msgspec.Struct, frozen=True):
 
 
 class Match(msgspec.Struct, frozen=True):
-    """The TCP connections that a rule is about. What is not said does not matter."""
+    """The connections that a rule is about: over TCP, or over UDP. What is not said does not matter."""
 
+    udp: bool = False
     output_loopback: bool = False
     source: IPv4Network | None = None
     destination: IPv4Network | None = None
@@ -108,17 +112,25 @@ def capture_settings(annotations: Mapping[str, str], pod: Ref) -> tuple[CaptureS
     return settings, tuple(reader.problems)
 
 
-def capture_rules(settings: CaptureSettings) -> tuple[Rule, ...]:
-    """The rules of a pod's network namespace, chain by chain."""
+def capture_rules(settings: CaptureSettings, resolvers: Iterable[IPv4Address] = ()) -> tuple[Rule, ...]:
+    """The rules of a pod's network namespace, chain by chain. What it asks these resolvers, the agent answers."""
     tcp = Match()
     return (
         Rule(PREROUTING, tcp, Jump(INBOUND)),
+        *_names(resolvers),
         Rule(OUTPUT, tcp, Jump(OUTBOUND)),
         Rule(REDIRECT, tcp, Redirect(OUTBOUND_PORT)),
         Rule(IN_REDIRECT, tcp, Redirect(INBOUND_PORT)),
         *_inbound(settings),
         *_outbound(settings),
     )
+
+
+def _names(resolvers: Iterable[IPv4Address]) -> Iterator[Rule]:
+    for resolver in resolvers:
+        for udp in (True, False):
+            asked = Match(udp=udp, destination=IPv4Network(resolver), port=_DNS_PORT, marked=False)
+            yield Rule(OUTPUT, asked, Redirect(NAMES_PORT))
 
 
 def _inbound(settings: CaptureSettings) -> Iterator[Rule]:

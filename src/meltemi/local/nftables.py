@@ -65,7 +65,7 @@ def _messages(rules: Sequence[Rule]) -> Iterator[Message]:
 
 def _expressions(rule: Rule) -> Iterator[bytes]:
     yield _meta(_META_L4PROTO)
-    yield _compare(bytes([socket.IPPROTO_TCP]))
+    yield _compare(bytes([socket.IPPROTO_UDP if rule.match.udp else socket.IPPROTO_TCP]))
     yield from _conditions(rule.match)
     yield from _verdict(rule.verdict)
 

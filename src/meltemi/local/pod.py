@@ -13,7 +13,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from ipaddress import IPv4Address
 
 import msgspec
@@ -140,7 +140,7 @@ class PodRun:
             if shop.launcher:
                 sidecar = await shop.launcher.prepare(self.pod, address, namespaces.netns, self.directories.sidecar)
             if sidecar and sidecar.captures:
-                self._capture(namespaces.netns)
+                self._capture(namespaces.netns, sidecar.resolvers)
             self._set_facts(reason="", message="")
             await self._live_in(namespaces, sidecar)
         finally:
@@ -240,12 +240,12 @@ class PodRun:
 
     # --- its parts ---
 
-    def _capture(self, netns: int) -> None:
+    def _capture(self, netns: int, resolvers: Iterable[IPv4Address]) -> None:
         settings, problems = capture_settings(self.pod.annotations, self.pod.ref)
         for problem in problems:
             self._event("Warning", problem.code, str(problem))
         if settings is not None:
-            self._shop.network.capture(netns, capture_rules(settings))
+            self._shop.network.capture(netns, capture_rules(settings, resolvers))
 
     def _supervise(
         self, namespaces: PodProcess, sidecar: SidecarProcess | None, around: Surroundings, volumes: PodVolumes

@@ -24,7 +24,7 @@ from meltemi.agent.bootstrap import encode
 from meltemi.agent.client import AgentClient
 from meltemi.agent.command import envoy_binary, envoy_command, proxy_environment
 from meltemi.agent.control import ControlError
-from meltemi.agent.spec import Address, ProxySpec
+from meltemi.agent.spec import Address, Naming, ProxySpec
 from meltemi.api import decoding, registry
 from meltemi.api.core import Pod
 from meltemi.api.decoding import NOWHERE
@@ -38,6 +38,7 @@ from meltemi.kube.client import Client
 from meltemi.kube.errors import ApiError
 from meltemi.kube.resources import Resource
 from meltemi.local.proxy_wishes import ROOT_NAMESPACE, ProxyWishes, wishes
+from meltemi.local.rundir import DnsSettings, resolution
 from meltemi.local.sidecar import SidecarProcess
 from meltemi.local.syscalls import Capability, within_netns
 
@@ -61,6 +62,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     cluster_id: str = "local"
     node: str = "local"
     concurrency: int = 1
+    dns: DnsSettings = DnsSettings()
 
 
 class ProxyLauncher:
@@ -83,11 +85,13 @@ class ProxyLauncher:
         await self._write_token(pod, token)
         self._tokens[pod.metadata.uid] = (pod, token)
         spec = self._spec(pod, pod_ip, template, token, await self._wishes(pod))
-        with within_netns(netns):
-            status_port = _listen(spec.ports.agent)
-        with status_port:
+        with contextlib.ExitStack() as ours, within_netns(netns):
+            status_port = ours.enter_context(_listen(spec.ports.agent))
+            names = _listen_for_names(ours, spec.ports.names) if spec.naming else ()
+            opened = ours.pop_all()
+        with opened:
             try:
-                await self._agent.add(spec, listeners=[status_port], namespace=netns)
+                await self._agent.add(spec, listeners=[status_port], resolvers=names, namespace=netns)
             except ControlError as error:
                 raise OSError(f"the agent cannot serve the proxy: {error}") from error
         config = directory / "bootstrap.json"
@@ -99,6 +103,7 @@ class ProxyLauncher:
             ready_check=lambda: self._is_ready(f"http://{pod_ip}:{spec.ports.health}/healthz/ready"),
             name=PROXY,
             captures=template is Template.SIDECAR,
+            resolvers=tuple(map(IPv4Address, spec.naming.resolvers)) if spec.naming else (),
             keep=keep,
         )
 
@@ -185,6 +190,7 @@ class ProxyLauncher:
             mesh_id=wished.mesh_id,
             merges_metrics=wished.merges_metrics,
             proxy_config=wished.config,
+            naming=_naming(pod, around.dns) if wished.captures_dns and template is Template.SIDECAR else None,
         )
 
     async def _is_ready(self, url: str) -> bool:
@@ -201,6 +207,30 @@ def _listen(port: int) -> socket.socket:
     listener = socket.create_server(("0.0.0.0", port), backlog=64)
     listener.setblocking(False)
     return listener
+
+
+def _listen_for_names(stack: contextlib.ExitStack, port: int) -> tuple[socket.socket, ...]:
+    """The sockets on which the agent answers a pod's DNS: UDP and TCP, on its loopback address."""
+    udp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    udp.bind(("127.0.0.1", port))
+    udp.setblocking(False)
+    tcp = stack.enter_context(socket.create_server(("127.0.0.1", port), backlog=64))
+    tcp.setblocking(False)
+    return udp, tcp
+
+
+def _naming(pod: Pod, dns: DnsSettings) -> Naming:
+    """How a pod resolves names that the mesh does not know."""
+    found = resolution(pod, dns)
+    return Naming(tuple(filter(_is_ipv4, found.servers)), found.searches)
+
+
+def _is_ipv4(address: str) -> bool:
+    try:
+        IPv4Address(address)
+    except ValueError:
+        return False
+    return True
 
 
 def _workload(pod: Pod) -> str:

@@ -21,11 +21,14 @@ ROOT_NAMESPACE = "istio-system"
 DRAIN_SECONDS = 45
 FLUSH_SECONDS = 1.0
 _LIFETIME = "SECRET_TTL"
+_CAPTURES_DNS = "ISTIO_META_DNS_CAPTURE"
+_YES = ("1", "t", "true")
 
 
 class ProxyWishes(msgspec.Struct, frozen=True, kw_only=True):
     """`certificate_ttl` in seconds, 0 for the authority's default; a `concurrency` of 0 stands for all cores, as Istio
-    has it; `flush_size` in KiB, 0 for Envoy's own; `config` is all of the settings."""
+    has it; `flush_size` in KiB, 0 for Envoy's own; `captures_dns`: the agent answers the pod's DNS; `config` is all of
+    the settings."""
 
     concurrency: int | None = None
     certificate_ttl: int = 0
@@ -35,6 +38,7 @@ class ProxyWishes(msgspec.Struct, frozen=True, kw_only=True):
     environment: Mapping[str, str] = {}
     mesh_id: str = ""
     merges_metrics: bool = True
+    captures_dns: bool = False
     config: Mapping[str, Any] = {}
 
 
@@ -58,6 +62,7 @@ def wishes(
         flush_size=found.file_flush_min_size_kb or 0,
         environment=found.proxy_metadata,
         mesh_id=found.mesh_id,
+        captures_dns=found.proxy_metadata.get(_CAPTURES_DNS, "").lower() in _YES,
         config=msgspec.to_builtins(found),
     )
 

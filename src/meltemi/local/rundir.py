@@ -78,8 +78,25 @@ def hosts_file(pod: Pod, address: IPv4Address, domain: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+class Resolution(msgspec.Struct, frozen=True):
+    """How one pod resolves names: whom it asks, what it tries behind a name, and options of `resolv.conf`."""
+
+    servers: tuple[str, ...]
+    searches: tuple[str, ...]
+    options: tuple[str, ...]
+
+
 def resolv_conf(pod: Pod, dns: DnsSettings) -> str:
-    """The pod's `/etc/resolv.conf`: the cluster's, as the DNS policy and configuration amend it."""
+    """The pod's `/etc/resolv.conf`."""
+    found = resolution(pod, dns)
+    lines = [f"nameserver {server}" for server in found.servers]
+    if found.searches:
+        lines.append(f"search {' '.join(found.searches)}")
+    return "\n".join([*lines, f"options {' '.join(found.options)}"]) + "\n"
+
+
+def resolution(pod: Pod, dns: DnsSettings) -> Resolution:
+    """How a pod resolves names: as the cluster does, as its DNS policy and configuration amend it."""
     servers: list[str] = []
     searches: list[str] = []
     options = ["ndots:5"]
@@ -94,10 +111,7 @@ def resolv_conf(pod: Pod, dns: DnsSettings) -> str:
             option.name: f"{option.name}:{option.value}" if option.value else option.name for option in config.options
         }
         options = [option for option in options if option.partition(":")[0] not in given] + list(given.values())
-    lines = [f"nameserver {server}" for server in servers]
-    if searches:
-        lines.append(f"search {' '.join(searches)}")
-    return "\n".join([*lines, f"options {' '.join(options)}"]) + "\n"
+    return Resolution(tuple(servers), tuple(searches), tuple(options))
 
 
 def _united(first: Sequence[str], second: Sequence[str]) -> list[str]:

@@ -19,7 +19,8 @@ class SidecarProcess(msgspec.Struct, frozen=True, kw_only=True):
     It starts before the pod's containers and ends after them. If the pod's spec has a container called `name` (as a
     gateway's has), the proxy runs in its stead; otherwise it is one container more. `ready_check` is asked every few
     milliseconds until it says yes, and every other second from then on; the pod is ready only while it says yes.
-    `captures` asks for the pod's connections to be redirected to it, as the pod's annotations say.
+    `captures` asks for the pod's connections to be redirected to it, as the pod's annotations say; what the pod asks the
+    DNS servers `resolvers` is then redirected to the agent.
     """
 
     argv: tuple[str, ...]
@@ -27,6 +28,7 @@ class SidecarProcess(msgspec.Struct, frozen=True, kw_only=True):
     ready_check: Callable[[], Awaitable[bool]]
     name: str = "istio-proxy"
     captures: bool = True
+    resolvers: tuple[IPv4Address, ...] = ()
     keep: tuple[Capability, ...] = (Capability.NET_ADMIN,)
 
 

@@ -28,9 +28,10 @@ from meltemi.base.refs import Ref
 from meltemi.cli.failures import Failure
 from meltemi.cli.meshapi import MeshApi, MeshProblem, ProxyState, ResourceRow
 from meltemi.cli.waiting import is_rolled_out
-from meltemi.kube import config
+from meltemi.kube import config, execution
 from meltemi.kube.client import Client
 from meltemi.kube.errors import NotFound
+from meltemi.kube.execution import Command
 from meltemi.kube.resources import DEPLOYMENTS, ENDPOINT_SLICES, NAMESPACES, PODS, SERVICES, Obj
 from meltemi.kube.transport import HttpTransport
 from meltemi.testing import tunnel, workloads
@@ -65,6 +66,7 @@ class Mesh:
         self._process = process
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="mesh", daemon=True)
+        self._transport: HttpTransport
         self._client: Client
         self._api: MeshApi
         self._gate = ("127.0.0.1", 0)
@@ -119,8 +121,9 @@ class Mesh:
         self._do(self._open_gate())
 
     async def _connect(self) -> None:
-        self._client = Client(HttpTransport(config.load(self.kubeconfig)), field_manager="test")
-        self._api = MeshApi(self._client.transport, "the test's mesh")
+        self._transport = HttpTransport(config.load(self.kubeconfig))
+        self._client = Client(self._transport, field_manager="test")
+        self._api = MeshApi(self._transport, "the test's mesh")
         async with asyncio.timeout(SECONDS):
             while not self._kinds:
                 try:
@@ -242,6 +245,15 @@ class Mesh:
     def fetch(self, host: str, port: int, target: str = "/", *, seconds: float = SECONDS) -> Reply:
         """A GET of an address in the mesh's network, past every sidecar's client side."""
         return self._ask(host, port, target, None, seconds)
+
+    def run(self, pod: EchoPod, command: Sequence[str]) -> str:
+        """Runs a command in a pod beside its application, and returns what it printed. Raises MeshError if it fails."""
+        said, errors = bytearray(), bytearray()
+        wanted = Command(pod.namespace, pod.name, tuple(command), "echo")
+        work = execution.run(self._transport, wanted, stdout=said.extend, stderr=errors.extend)
+        if code := self._do(work):
+            raise MeshError(f"{command[0]} ended with {code} in {pod!r}: {errors.decode()}")
+        return said.decode()
 
     def proxies(self) -> list[ProxyState]:
         """The connected proxies."""

@@ -10,6 +10,7 @@ import pytest
 from meltemi.base.refs import Ref
 from meltemi.local.capture import (
     INBOUND_PORT,
+    NAMES_PORT,
     OUTBOUND_PORT,
     OUTPUT,
     PREROUTING,
@@ -28,20 +29,22 @@ SELF = "10.244.1.7"
 
 
 class Call(msgspec.Struct, frozen=True):
-    """A connection: its ends, and whether it leaves by the loopback link and carries Envoy's mark."""
+    """A connection: its ends, and whether it leaves by the loopback link, carries Envoy's mark and is one of UDP."""
 
     to: str
     port: int = 80
     source: str = SELF
     loopback: bool = False
     marked: bool = False
+    udp: bool = False
 
 
 def holds(match: Match, call: Call) -> bool:
     """Whether a rule is about a connection."""
     source, destination = IPv4Address(call.source), IPv4Address(call.to)
     return (
-        (not match.output_loopback or call.loopback)
+        match.udp == call.udp
+        and (not match.output_loopback or call.loopback)
         and (match.source is None or source in match.source)
         and (match.destination is None or destination in match.destination)
         and (match.destination_is_not is None or destination not in match.destination_is_not)
@@ -94,6 +97,26 @@ def test_what_the_application_calls_goes_to_the_outbound_listener() -> None:
 
 def test_what_envoy_calls_goes_its_way() -> None:
     assert outbound(Call("10.96.0.20", marked=True)) is None
+
+
+def asked(call: Call) -> int | None:
+    """Where a connection goes that leaves a pod whose DNS the agent answers."""
+    return decide(capture_rules(settings(), [IPv4Address("10.96.0.10")]), OUTPUT, call)
+
+
+@pytest.mark.parametrize("udp", [True, False])
+def test_what_the_application_asks_its_resolver_goes_to_the_agent_if_it_is_to(udp: bool) -> None:
+    query = Call("10.96.0.10", 53, udp=udp)
+    assert asked(query) == NAMES_PORT
+    assert outbound(query) == (None if udp else OUTBOUND_PORT)
+    assert asked(msgspec.structs.replace(query, marked=True)) is None
+
+
+def test_other_resolvers_and_other_services_of_the_resolver_are_not_the_agents_business() -> None:
+    assert asked(Call("192.0.2.53", 53, udp=True)) is None
+    assert asked(Call("192.0.2.53", 53)) == OUTBOUND_PORT
+    assert asked(Call("10.96.0.10", 80, udp=True)) is None
+    assert asked(Call("10.96.0.10", 5353)) == OUTBOUND_PORT
 
 
 def test_what_others_call_goes_to_the_inbound_listener() -> None:

@@ -33,6 +33,15 @@ def test_draining_log_files_and_the_environment_are_granted() -> None:
 
 
 @pytest.mark.parametrize(
+    ("word", "captures"), [("true", True), ("True", True), ("1", True), ("false", False), ("", False)]
+)
+def test_the_agent_answers_dns_where_the_metadata_says_so(word: str, captures: bool) -> None:
+    found = wishes({ANNOTATION: f"proxyMetadata: {{ISTIO_META_DNS_CAPTURE: '{word}'}}"})
+    assert found.captures_dns is captures
+    assert found.environment == {"ISTIO_META_DNS_CAPTURE": word}
+
+
+@pytest.mark.parametrize(
     ("text", "word"),
     [
         ("[", "YAML"),
