@@ -30,6 +30,7 @@ from meltemi.api.networking import (
 from meltemi.api.security import AuthorizationPolicy, PeerAuthentication
 from meltemi.base.refs import Ref
 from meltemi.envoy import base, binding, clusters, crossings, http_proxy, listeners, name_table, virtual_hosts
+from meltemi.envoy import egress as egress_listeners
 from meltemi.envoy import endpoints as assignments
 from meltemi.envoy import gateways as gateway_resources
 from meltemi.envoy import inbound as inbound_resources
@@ -44,6 +45,7 @@ from meltemi.resolve import (
     allocation,
     credentials,
     destinations,
+    egress,
     endpoints,
     gateways,
     inbound,
@@ -199,6 +201,7 @@ def build() -> Pipeline:
     egress_proxies = g.single("egress_proxies", sidecar_scopes.egress_proxies, using(scopes=scopes))
     placing = using(mesh=settings, sidecars=sidecars, scopes=scopes, client_labels=labels)
     audiences = g.expand("audiences", views.audiences, proxies, placing)
+    bound = g.derive("egress", egress.egress, audiences, using(mesh=settings, sidecars=sidecars, services=all_services))
     placements = g.derive("placements", views.placement, proxies, using(**placing.tables, workloads=instances))
     classes = g.expand("views", views.views, proxies, using(**placing.tables, workloads=instances))
     outward = g.derive("patches/audiences", patches.patches, audiences, using(mesh=settings, filters=filters))
@@ -214,6 +217,7 @@ def build() -> Pipeline:
             peers=peers,
             policies=policies,
             credentials=secrets,
+            destinations=towards,
         ),
     )
     edge = g.derive(
@@ -302,6 +306,19 @@ def build() -> Pipeline:
         ),
         g.expand(
             "envoy/http_proxy_orphans", http_proxy.orphan_hosts, orphans, using(mesh=settings, services=all_services)
+        ),
+        g.expand(
+            "envoy/egress",
+            egress_listeners.egress,
+            bound,
+            using(
+                mesh=settings,
+                audiences=audiences,
+                services=all_services,
+                routes=http,
+                tcp_routes=tcp,
+                destinations=towards,
+            ),
         ),
         g.expand("envoy/inbound", inbound_resources.inbound, serving, using(mesh=settings, views=classes)),
         g.expand(

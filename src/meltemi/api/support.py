@@ -108,7 +108,8 @@ ACTED_ON: dict[type[Resource], frozenset[str]] = {
     ),
     networking.WorkloadEntry: _under("spec", "address ports labels network locality weight serviceAccount"),
     networking.Sidecar: (
-        _under("spec", "workloadSelector egress.hosts egress.port.number egress.port.name outboundTrafficPolicy")
+        _under("spec", "workloadSelector outboundTrafficPolicy")
+        | _under("spec.egress", "port.number port.protocol port.name bind captureMode hosts")
         | _under("spec.ingress", "port.number port.protocol port.name bind captureMode defaultEndpoint")
         | _under("spec.ingress.tls", _SIDECAR_TLS)
         | _under("spec.ingress.connectionPool", _INBOUND_POOL)
@@ -156,7 +157,6 @@ NEVER_ACTED_ON: dict[type[Resource], dict[str, str]] = {
     },
     networking.Sidecar: {
         **_because("Istio has dropped it: defaultEndpoint says where requests go", "spec", "ingress.port.targetPort"),
-        **_because("services say what is spoken at their ports", "spec", "egress.port.protocol"),
         **_because("Istio has dropped it: routes say which port requests go to", "spec", "egress.port.targetPort"),
         **_because(
             "the application is spoken to in the protocol that its port declares",

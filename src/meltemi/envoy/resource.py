@@ -81,6 +81,11 @@ class Offer(msgspec.Struct, frozen=True):
     seen: tuple[Seen, ...] = ()
     view: str = ""
 
+    @property
+    def is_particular(self) -> bool:
+        """Whether it is made for certain audiences, by key: they get it in place of what others get under the name."""
+        return all(variant.clients.audiences is not None for variant in self.variants)
+
     def choose(self, audience: Audience) -> Resource | None:
         """The resource that this class of clients gets, leaving aside whether it sees the services."""
         for variant in self.variants:

@@ -45,12 +45,14 @@ EVERYWHERE = Visibility()
 class EgressHost(msgspec.Struct, frozen=True, order=True):
     """An entry of Sidecar `egress.hosts`, split: a namespace (`*` any) and a host, which may be a wildcard.
 
-    `port` is the one at which the host is seen; 0 stands for all ports that no other entry of the scope names.
+    `port` is the one at which the host is seen; 0 stands for all ports that no other entry of the scope names. `bound`: it
+    is called not at its own addresses, but at one that the Sidecar gives it.
     """
 
     namespace: str
     host: str
     port: int = 0
+    bound: bool = False
 
 
 class EgressProxy(msgspec.Struct, frozen=True, order=True):
@@ -103,6 +105,10 @@ class Audience(msgspec.Struct, frozen=True):
     locality: Locality = Locality()
     network: str = ""
     cluster: str = ""
+
+    def fulfils(self, clients: Clients) -> bool:
+        """Whether this class of clients is meant by a predicate."""
+        return clients.includes(self)
 
 
 class Clients(msgspec.Struct, frozen=True):

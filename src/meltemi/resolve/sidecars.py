@@ -13,6 +13,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from meltemi.api.networking import Sidecar, VirtualService
+from meltemi.api.networking.sidecar import EgressListener
 from meltemi.base.hosts import overlaps, qualify
 from meltemi.base.labels import LabelSet
 from meltemi.base.ordering import seniority
@@ -31,6 +32,8 @@ from meltemi.resolve.targets import Lookup, named
 
 OWN = "."
 NOWHERE = "~"
+LOCALHOST = "127.0.0.1"
+_ANY_ADDRESS = ("", "0.0.0.0", "::")
 
 Key = tuple[str, str]
 Sidecars = View[Key, Sidecar]
@@ -69,7 +72,7 @@ def scope(
     yield from _overruled(sidecar, sidecars)
     own = sidecar.namespace if sidecar.namespace != settings.root_namespace else OWN
     listed = [
-        _egress(host, own, listener.port.number if listener.port else 0)
+        egress_host(host, own, listener.port.number if listener.port else 0, bound=is_bound(listener))
         for listener in spec.egress
         for host in listener.hosts
     ]
@@ -132,12 +135,17 @@ def localised(scope: Scope, namespace: str) -> Scope:
     return replace(scope, egress=tuple(dict.fromkeys(egress)))
 
 
-def _egress(text: str, own: str, port: int) -> EgressHost | None:
+def is_bound(listener: EgressListener) -> bool:
+    """Whether a listener has an address of its own: where the proxy itself listens, or a certain one that is captured."""
+    return listener.capture_mode == "NONE" or (listener.port is not None and listener.bind not in _ANY_ADDRESS)
+
+
+def egress_host(text: str, own: str, port: int, *, bound: bool = False) -> EgressHost | None:
     """An entry of `hosts`: `namespace/host`, where a host alone is one of any namespace; None for those of none."""
     place, slash, host = text.partition("/")
     if not slash:
-        return EgressHost("*", text, port)
-    return None if place == NOWHERE else EgressHost(own if place == OWN else place, host, port)
+        return EgressHost("*", text, port, bound)
+    return None if place == NOWHERE else EgressHost(own if place == OWN else place, host, port, bound)
 
 
 def _rules_for(entry: EgressHost, virtual: View[Key, VirtualService]) -> Iterator[VirtualService]:

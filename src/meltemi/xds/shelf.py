@@ -20,12 +20,13 @@ import msgspec
 
 from meltemi.base import hosts
 from meltemi.envoy.patching.clusters import Patching
-from meltemi.envoy.resource import CLUSTER, ENDPOINTS, VIRTUAL_HOST, Offer, Resource, Seen
+from meltemi.envoy.resource import CLUSTER, ENDPOINTS, LISTENER, ROUTES, VIRTUAL_HOST, Offer, Resource, Seen
 from meltemi.model.clients import Audience, EgressHost
 from meltemi.model.patches import Patches
 
 Name = tuple[str, str]  # type URL and resource name
 _DESTINATIONS = frozenset({CLUSTER, ENDPOINTS})
+_AT_ADDRESSES = frozenset({LISTENER, ROUTES, VIRTUAL_HOST})  # what clients meet at the services' own addresses
 _NOTHING: dict[str, Resource] = {}
 _NO_PATCHES: Mapping[str, Patches | None] = {}
 
@@ -259,12 +260,15 @@ class Catalogue:
         return [shelf.put(*name, self._wanted(name, sight)) for name in names]
 
     def _wanted(self, name: Name, sight: Sight) -> Resource | None:
-        """The resource that an audience should get: its own namespace's offer before others', then by the offer's key."""
+        """The resource that an audience should get.
+
+        What is made for certain audiences goes first, then its own namespace's offer, then by the offer's key.
+        """
         audience = sight.audience
         offers = [(key, self._offers[key]) for key in self._by_name.get(name, ())]
         offers = [(key, offer) for key, offer in offers if not offer.view and sight.sees(offer)]
         if len(offers) > 1:
-            offers.sort(key=lambda pair: (not _is_own(audience, pair[1]), repr(pair[0])))
+            offers.sort(key=lambda pair: (not pair[1].is_particular, not _is_own(audience, pair[1]), repr(pair[0])))
         for _, offer in offers:
             if (resource := offer.choose(audience)) is not None:
                 return self._patched(audience.key, name, resource)
@@ -291,7 +295,7 @@ class Sight:
         self._namespace = audience.namespace
         scope = audience.scope
         self._hosts: dict[str, list[EgressHost]] | None = None  # by namespace; None: there is no scope
-        self._ports = frozenset(entry.port for entry in scope.egress or ())
+        self._ports = frozenset(entry.port for entry in scope.egress or () if not entry.bound)
         self._imports = frozenset((entry.namespace, entry.host) for entry in scope.imports)
         if scope.egress is not None:
             self._hosts = {}
@@ -302,15 +306,22 @@ class Sight:
         """Whether the audience sees one of the services that an offer is about: exported to it, and within its scope."""
         return not offer.seen or any(
             service.visibility.includes(self._namespace)
-            and (self._is_in_scope(service) or (offer.type_url in _DESTINATIONS and self._is_imported(service)))
+            and (
+                self._is_in_scope(service, offer.type_url)
+                or (offer.type_url in _DESTINATIONS and self._is_imported(service))
+            )
             for service in offer.seen
         )
 
-    def _is_in_scope(self, service: Seen) -> bool:
+    def _is_in_scope(self, service: Seen, type_url: str) -> bool:
         if self._hosts is None:
             return True
         entries = (*self._hosts.get(service.namespace, ()), *self._hosts.get("*", ()))
-        return any(self._is_at(entry, service.port) and hosts.matches(entry.host, service.host) for entry in entries)
+        return any(
+            self._is_at(entry, service.port) and hosts.matches(entry.host, service.host)
+            for entry in entries
+            if not (entry.bound and type_url in _AT_ADDRESSES)
+        )
 
     def _is_at(self, entry: EgressHost, port: int) -> bool:
         return port in (0, entry.port) or (entry.port == 0 and port not in self._ports)

@@ -157,3 +157,40 @@ def test_ingress_of_a_scope_leads_to_another_port_of_the_application(policies: P
         lambda reply: reply.status == 200 and reply.echo.peer == "127.0.0.1",
     )
     assert "sa/caller" in reply.echo.headers["x-forwarded-client-cert"]
+
+
+def test_an_application_may_talk_to_its_own_proxy_instead_of_being_captured(policies: Policies, town: Town) -> None:
+    policies.write(
+        "VirtualService",
+        "books",
+        "{hosts: [books], http: [{headers: {request: {set: {x-rule: marked}}}, route: [{destination: {host: books, port: {number: 8081}}}]}]}",
+    )
+    policies.deploy(workloads.service("desk", TOWN, workloads.PORTS[:1], selector={"app": "books"}))
+    policies.write(
+        "Sidecar",
+        "caller",
+        """
+        workloadSelector: {labels: {app: caller}}
+        egress:
+        - port: {number: 3080, protocol: HTTP, name: http}
+          captureMode: NONE
+          hosts: [./desk.town.svc.cluster.local]
+        - port: {number: 8081, protocol: HTTP, name: http-many}
+          bind: 127.0.0.2
+          captureMode: NONE
+          hosts: [./*, abroad/*]
+        - port: {number: 9000, protocol: TCP, name: tcp}
+          captureMode: NONE
+          hosts: [./books.town.svc.cluster.local]
+        """,
+    )
+    many = "http://127.0.0.2:8081/"
+    reply = town.caller.get(many, {"host": "books"})
+    books = {pod.name for pod in town.books}
+    assert reply.echo.pod in books
+    assert reply.echo.headers["x-rule"] == "marked"
+    assert "sa/caller" in reply.echo.headers["x-forwarded-client-cert"]
+    assert town.caller.get(many, {"host": "stranger.abroad"}).echo.pod == town.stranger.name
+    assert town.caller.get(many, {"host": "nobody.example"}).status == 502
+    assert town.caller.get("http://127.0.0.1:3080/").echo.pod in books
+    assert town.caller.get("tcp://127.0.0.1:9000", messages=("hello",)).messages[0].split()[1] in books

@@ -16,6 +16,7 @@ from meltemi.model.proxies import Proxy
 from meltemi.resolve import (
     credentials,
     destinations,
+    egress,
     endpoints,
     gateways,
     inbound,
@@ -87,6 +88,7 @@ class Resolved:
                 using(mesh=settings, entries=facts["ServiceEntry"]),
             ),
             host=indexes.service_host,
+            namespace=indexes.service_namespace,
             pattern=indexes.service_patterns,
             selector=indexes.service_selector,
         )
@@ -136,7 +138,8 @@ class Resolved:
             using(mesh=settings, virtual=virtual, services=all_services, sidecars=sidecars, destinations=towards),
         )
         placing = using(mesh=settings, sidecars=sidecars, scopes=scopes, client_labels=labels)
-        g.expand("audiences", views.audiences, self.proxies, placing)
+        audiences = g.expand("audiences", views.audiences, self.proxies, placing)
+        g.derive("egress", egress.egress, audiences, using(mesh=settings, sidecars=sidecars, services=all_services))
         placed = using(**placing.tables, workloads=pods)
         g.derive("placements", views.placement, self.proxies, placed)
         classes = g.expand("views", views.views, self.proxies, placed)
@@ -151,6 +154,7 @@ class Resolved:
                 peers=facts["PeerAuthentication"],
                 policies=facts["AuthorizationPolicy"],
                 credentials=self.secrets,
+                destinations=towards,
             ),
         )
         g.derive(

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from meltemi.envoy.resource import CLUSTER, ENDPOINTS, LISTENER, VIRTUAL_HOST, Offer, Resource, Seen, offer
-from meltemi.model.clients import Audience, EgressHost, ProxyKind, Scope
+from meltemi.model.clients import Audience, Clients, EgressHost, ProxyKind, Scope
 from meltemi.xds.shelf import Catalogue, Sight
 
 SIDECARS = Audience("sidecars", ProxyKind.SIDECAR, "shop")
@@ -63,3 +63,26 @@ def test_what_rules_lead_to_is_reached_and_not_called_by_name() -> None:
     assert sees(scope, ledger, ENDPOINTS)
     assert not sees(scope, ledger, LISTENER)
     assert not sees(scope, ledger, VIRTUAL_HOST)
+
+
+def test_what_is_called_at_an_address_of_the_sidecar_is_not_met_at_its_own() -> None:
+    scope = Scope(egress=(EgressHost("shop", "*", 80, bound=True), EgressHost("shop", "cart.shop")))
+    assert sees(scope, Seen("shop", "pay.shop"), CLUSTER)
+    assert not sees(scope, Seen("shop", "pay.shop", port=80), LISTENER)
+    assert not sees(scope, Seen("shop", "pay.shop", port=80), VIRTUAL_HOST)
+    assert sees(scope, Seen("shop", "cart.shop", port=80), LISTENER)
+
+
+@pytest.mark.parametrize("first", ["all", "one"])
+def test_what_is_made_for_one_audience_goes_before_what_all_get(first: str) -> None:
+    name = Resource("type", "0.0.0.0_80", "one", b"one")
+    offers = {"all": listener("all"), "one": offer(name, clients=Clients(audiences=frozenset({"sidecars"})))}
+    catalogue = Catalogue()
+    audiences = {"sidecars": SIDECARS, "others": Audience("others", ProxyKind.SIDECAR, "shop")}
+    catalogue.update(audiences=audiences, offers={first: offers[first]})
+    catalogue.update(audiences={}, offers=offers)
+    found = {key: catalogue.shelf(key).lookup("type", "0.0.0.0_80") for key in audiences}
+    assert {key: resource.version for key, resource in found.items() if resource} == {
+        "sidecars": "one",
+        "others": "all",
+    }
