@@ -53,7 +53,8 @@ def inbound(
     ways = doors(row, settings)
     for port in served_ports(row, settings):
         cluster = inbound_clusters.cluster(port, settings)
-        yield (cluster.name, row.view), offer(finish(cluster.name, cluster, authors), view=row.view)
+        sources = [*authors, *map(Source, port.refs)]
+        yield (cluster.name, row.view), offer(finish(cluster.name, cluster, sources), view=row.view)
     for routes in inbound_routes.configurations(ways, row, settings):
         yield (_route_key(routes.name), row.view), offer(finish(routes.name, routes, rules), view=row.view)
     made = [listener(row, ways, settings)]

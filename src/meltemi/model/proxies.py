@@ -65,7 +65,8 @@ class InboundPort(msgspec.Struct, frozen=True):
     """A port on which a workload serves: the port of the process, and the service and service port it stands for.
 
     `bind` is an address that a Sidecar names for it. Where it is not `captured`, the proxy itself listens there. `tls` is
-    TLS that the proxy ends in place of the mesh's. `pool` limits the connections to the process.
+    TLS that the proxy ends in place of the mesh's. `pool` limits the connections to the process, and `refs` are the
+    DestinationRules that it rests on.
     """
 
     port: int
@@ -80,6 +81,7 @@ class InboundPort(msgspec.Struct, frozen=True):
     captured: bool = True
     tls: ServerTls | None = None
     pool: ConnectionPool = ConnectionPool()
+    refs: tuple[Ref, ...] = ()
 
 
 class Inbound(msgspec.Struct, frozen=True):

@@ -17,9 +17,9 @@ from meltemi.model.mesh import Mesh
 from meltemi.model.proxies import Inbound, InboundPort
 from meltemi.model.security import PeerPolicy
 from meltemi.model.services import Protocol, Service, ServicePort
-from meltemi.model.traffic import ConnectionPool
 from meltemi.resolve import ingress
 from meltemi.resolve.authorization import Policies, authorization
+from meltemi.resolve.inbound_limits import Destinations, Limits
 from meltemi.resolve.peers import Peers, policy
 from meltemi.resolve.sidecars import Sidecars
 
@@ -36,6 +36,7 @@ def inbound(
     peers: Peers,
     policies: Policies,
     credentials: ingress.Credentials,
+    destinations: Destinations,
 ) -> Iterator[Inbound | Problem]:
     """The server side of a view. A gateway has no ports of this kind; its policies hold for what its servers take in."""
     settings = mesh.only()
@@ -48,11 +49,12 @@ def inbound(
         sidecar = sidecars.get((view.scope.ref.namespace, view.scope.ref.name)) if view.scope.ref else None
         if sidecar is not None and (sidecar.spec.ingress or sidecar.spec.inbound_connection_pool):
             author = sidecar.ref
+        limits = Limits(sidecar, view.namespace, destinations, settings)
         if sidecar is not None and sidecar.spec.ingress:
             targets = [(each, port.number, target_port(port, view)) for each in behind for port in each.ports]
-            ports = yield from ingress.ports(sidecar, targets, view, peer, settings, credentials)
+            ports = yield from ingress.ports(sidecar, targets, view, peer, limits, credentials)
         else:
-            ports = yield from _ports(behind, view, peer, ingress.connection_pool(sidecar, 0, settings), settings)
+            ports = yield from _ports(behind, view, peer, limits, settings)
     yield Inbound(view.key, tuple(sorted(ports, key=lambda each: each.port)), peer, rules, sidecar=author)
 
 
@@ -75,7 +77,7 @@ def target_port(port: ServicePort, view: model.View) -> int:
 
 
 def _ports(
-    services: list[Service], view: model.View, peer: PeerPolicy, pool: ConnectionPool, mesh: Mesh
+    services: list[Service], view: model.View, peer: PeerPolicy, limits: Limits, mesh: Mesh
 ) -> Generator[Problem, None, list[InboundPort]]:
     found: dict[int, tuple[Service, InboundPort]] = {}
     for service in services:
@@ -88,6 +90,7 @@ def _ports(
                 if chosen.protocol is not port.protocol:
                     yield _conflict(service, port, senior, chosen)
                 continue
+            pool, refs = limits.of(number, service, port.number)
             made = InboundPort(
                 number,
                 port.protocol,
@@ -98,6 +101,7 @@ def _ports(
                 service.name,
                 service.namespace,
                 pool=pool,
+                refs=refs,
             )
             found[number] = (service, made)
     return [made for _, made in found.values()]

@@ -11,21 +11,18 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 
 from meltemi.api.networking import Sidecar
-from meltemi.api.networking.destination_rule import ConnectionPoolSettings
 from meltemi.api.networking.gateway import ServerTlsSettings, TlsCertificate
 from meltemi.api.networking.sidecar import IngressListener
 from meltemi.base.problems import Problem
 from meltemi.flow import View
 from meltemi.model import proxies as model
 from meltemi.model.gateways import ServerTls, ServerTlsMode
-from meltemi.model.mesh import Mesh
 from meltemi.model.proxies import InboundPort
 from meltemi.model.security import MutualTls, PeerPolicy
 from meltemi.model.services import Protocol, Service
-from meltemi.model.traffic import ConnectionPool
 from meltemi.resolve import problems, protocols
 from meltemi.resolve.credentials import Credential
-from meltemi.resolve.traffic_policies import Sections, filled_in
+from meltemi.resolve.inbound_limits import Limits
 
 Credentials = View[tuple[str, str], Credential]
 
@@ -44,26 +41,12 @@ def needs_own_address(sidecar: Sidecar) -> bool:
     )
 
 
-def connection_pool(sidecar: Sidecar | None, number: int, mesh: Mesh) -> ConnectionPool:
-    """The limits on connections to the application at a port: the port's own, or those for all ports."""
-    if sidecar is None:
-        return mesh.default_pool or ConnectionPool()
-    own = next((each.connection_pool for each in sidecar.spec.ingress if each.port.number == number), None)
-    return _pool(own or sidecar.spec.inbound_connection_pool, mesh)
-
-
-def _pool(settings: ConnectionPoolSettings | None, mesh: Mesh) -> ConnectionPool:
-    if settings is None:
-        return mesh.default_pool or ConnectionPool()
-    return filled_in(Sections(connection_pool=settings), mesh, external=False).pool
-
-
 def ports(
     sidecar: Sidecar,
     behind: Sequence[tuple[Service, int, int]],
     view: model.View,
     peer: PeerPolicy,
-    mesh: Mesh,
+    limits: Limits,
     credentials: Credentials,
 ) -> Generator[Problem, None, list[InboundPort]]:
     """The ports of a Sidecar, each with the service that sends there. `behind`: services, their ports, and the workload's."""
@@ -75,6 +58,7 @@ def ports(
         )
         tls = yield from _tls(sidecar, position, listener, view, peer, credentials)
         protocol = protocols.declared(listener.port.protocol)
+        pool, refs = limits.of(number, service, service_port)
         found.append(
             InboundPort(
                 number,
@@ -88,7 +72,8 @@ def ports(
                 bind=listener.bind or (view.address if listener.capture_mode == "NONE" else ""),
                 captured=listener.capture_mode != "NONE",
                 tls=tls,
-                pool=connection_pool(sidecar, number, mesh),
+                pool=pool,
+                refs=refs,
             )
         )
     return found

@@ -36,6 +36,22 @@ def test_requests_beyond_the_pool_are_refused_at_once(policies: Policies, caller
     assert caller.get(f"{BOOKS}/").status == 200
 
 
+def test_a_server_is_protected_from_clients_that_have_no_sidecar(policies: Policies, town: Town) -> None:
+    policies.write(
+        "DestinationRule",
+        "books",
+        """
+        host: books
+        trafficPolicy:
+          connectionPool: {tcp: {maxConnections: 1}, http: {http1MaxPendingRequests: 1}}
+        """,
+    )
+    url, server = f"{BOOKS}/?delay=0.5", f"{town.v2.ip}:8080"
+    replies = town.stranger.many(url, count=8, at_once=8, to=server)
+    assert replies.statuses.keys() == {200, 503}
+    assert replies.statuses[200] <= 3
+
+
 def test_tcp_connections_beyond_the_pool_are_closed(policies: Policies, caller: EchoPod) -> None:
     policies.write(
         "DestinationRule",

@@ -34,6 +34,10 @@ def a(mesh: Any) -> Any:
     return mesh
 
 
+def inbound_ports(resolved: Any) -> Any:
+    return resolved.only("inbound").ports
+
+
 def test_a_workload_serves_on_the_target_ports_of_the_services_that_select_it(resolved: Any) -> None:
     a(resolved).apply(
         service("one", "{name: http, port: 80, targetPort: 8080}") + service("two", "{name: grpc, port: 90}")
@@ -174,6 +178,59 @@ def test_limits_hold_for_all_ports_or_for_one(resolved: Any) -> None:
 """)
     )
     assert [port.pool.max_connections for port in resolved.only("inbound").ports] == [3, 7]
+
+
+def rule(name: str, spec: str, namespace: str = "shop") -> str:
+    return f"""
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: {name}, namespace: {namespace}}}
+spec: {spec}
+---
+"""
+
+
+def test_a_destination_rule_limits_the_server_as_well_as_its_clients(resolved: Any) -> None:
+    limits = """
+  host: one.shop.svc.cluster.local
+  trafficPolicy:
+    connectionPool: {tcp: {maxConnections: 5}}
+    portLevelSettings: [{port: {number: 81}, connectionPool: {tcp: {maxConnections: 6}}}]
+"""
+    a(resolved).apply(
+        service("one", "{name: http, port: 80, targetPort: 8080}, {name: tcp, port: 81}, {name: more, port: 82}")
+        + service("two", "{name: http, port: 90}")
+        + rule("one", limits)
+    )
+    found = {
+        port.port: (port.pool.max_connections, [ref.name for ref in port.refs]) for port in inbound_ports(resolved)
+    }
+    assert found == {8080: (5, ["one"]), 81: (6, ["one"]), 82: (5, ["one"]), 90: (None, [])}
+    resolved.apply(
+        sidecar("""
+  ingress:
+  - {port: {number: 81, protocol: TCP}}
+  - {port: {number: 82, protocol: TCP}, connectionPool: {tcp: {maxConnections: 3}}}
+""")
+    )
+    assert [(port.pool.max_connections, len(port.refs)) for port in inbound_ports(resolved)] == [(6, 1), (3, 0)]
+    resolved.apply(sidecar("{inboundConnectionPool: {tcp: {maxConnections: 7}}}"))
+    assert {port.pool.max_connections for port in inbound_ports(resolved)} == {7}
+
+
+def test_only_what_everyone_in_its_own_namespace_sees_limits_a_server(resolved: Any) -> None:
+    def limits(number: int, more: str = "") -> str:
+        pool = f"trafficPolicy: {{connectionPool: {{tcp: {{maxConnections: {number}}}}}}}"
+        return f"{{host: one.shop.svc.cluster.local, {pool}{more}}}"
+
+    a(resolved).apply(
+        service("one", "{name: http, port: 80}")
+        + rule("theirs", limits(1), namespace="bank")
+        + rule("labelled", limits(2, ", workloadSelector: {matchLabels: {app: a}}"))
+    )
+    assert [port.pool.max_connections for port in inbound_ports(resolved)] == [None]
+    resolved.apply(rule("ours", limits(3)))
+    assert [port.pool.max_connections for port in inbound_ports(resolved)] == [3]
 
 
 def test_where_nothing_is_captured_the_proxy_listens_at_the_pods_address_and_calls_its_localhost(resolved: Any) -> None:
