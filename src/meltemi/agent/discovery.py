@@ -14,7 +14,7 @@ import logging
 import os
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from random import Random
 from typing import Any, cast
 
@@ -46,7 +46,10 @@ _CONNECT_SECONDS = 10
 
 
 class Discovery:
-    """Keeps one proxy's names as the control plane tells them. `target` and `certificate` are asked for at every attempt."""
+    """Keeps one proxy's names as the control plane tells them. `target` and `certificate` are asked for at every attempt.
+
+    `synced` is set when all names were told for the first time.
+    """
 
     def __init__(
         self,
@@ -54,7 +57,7 @@ class Discovery:
         node: Json,
         *,
         target: Callable[[], Target],
-        certificate: Callable[[], Certificate | None],
+        certificate: Callable[[], Awaitable[Certificate]],
         random: Random,
     ) -> None:
         self.names = names
@@ -76,15 +79,14 @@ class Discovery:
             try:
                 await self._follow(heard)
             except (OSError, TimeoutError, ProtocolError, MalformedError, WireError, CallError) as error:
-                log.info("%s: names: %s", self._name, error)
+                level = logging.INFO if heard.is_set() else logging.DEBUG  # once for each time that it goes away
+                log.log(level, "%s: names: %s", self._name, error)
             pause = FIRST_PAUSE if heard.is_set() else min(pause * 2, LONGEST_PAUSE)
             await asyncio.sleep(pause * self._random.uniform(0.5, 1))
 
     async def _follow(self, heard: asyncio.Event) -> None:
         """One stream, until it breaks; `heard` is set when something came over it."""
-        certificate = self._certificate()
-        if certificate is None:
-            raise CallError("there is no certificate yet")
+        certificate = await self._certificate()
         target = self._target()
         context = client_context(target.roots)
         _show(context, certificate)

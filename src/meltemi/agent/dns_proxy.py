@@ -37,6 +37,11 @@ class DnsProxy:
     def __repr__(self) -> str:
         return f"<DnsProxy of {self._spec.id}: {self._discovery!r}>"
 
+    @property
+    def is_synced(self) -> bool:
+        """Whether the control plane has told all names at least once."""
+        return self._discovery.synced.is_set()
+
     async def listen(self, sockets: Sequence[socket.socket], namespace: int | None) -> None:
         """Answers on sockets, in place of those from before. Takes them over; the namespace stays the caller's."""
         await self.stop_listening()

@@ -84,11 +84,19 @@ def application_scrape(annotations: Mapping[str, str]) -> Scrape | None:
 class Status:
     """Answers the requests to port 15020 of one pod. `dial` connects from within the pod's network namespace."""
 
-    def __init__(self, spec: ProxySpec, identity: Identity, dial: Dial, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        spec: ProxySpec,
+        identity: Identity,
+        dial: Dial,
+        clock: Callable[[], datetime],
+        knows_names: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._spec = spec
         self._identity = identity
         self._dial = dial
         self._clock = clock
+        self._knows_names = knows_names
         self._scrape = application_scrape(spec.annotations) if spec.merges_metrics else None
         self._scrapes = 0
         self._failures = {"envoy": 0, "application": 0}
@@ -100,6 +108,8 @@ class Status:
                 self._scrapes += 1
                 return Answer(200, self._metrics(), _PAGE)
             case "GET", "/healthz/ready":
+                if not self._knows_names():
+                    return Answer(503, text("the names of the mesh are not known yet\n"))
                 return await self._forward("GET", self._spec.ports.health, "/healthz/ready")
             case "POST", "/quitquitquit":
                 if not request.local:

@@ -22,7 +22,7 @@ from meltemi.agent.csr import CertificateClient, read_from
 from meltemi.agent.discovery import Discovery
 from meltemi.agent.dns_proxy import DnsProxy
 from meltemi.agent.http import HttpServer, dial
-from meltemi.agent.identity import Identity, Refused, Renewal
+from meltemi.agent.identity import Certificate, Identity, Refused, Renewal
 from meltemi.agent.metrics import Status
 from meltemi.agent.names import Names
 from meltemi.agent.namespaces import dial_within
@@ -87,7 +87,7 @@ class ProxyAgent:
         await self._stop_listening()
         self._namespace = namespace
         dialled = dial if namespace is None else dial_within(namespace)
-        status = Status(self.spec, self.identity, dialled, self._clock)
+        status = Status(self.spec, self.identity, dialled, self._clock, self._knows_names)
         self._http = HttpServer(status.answer)
         for listener in listeners:
             await self._http.listen(listener)
@@ -173,6 +173,14 @@ class ProxyAgent:
             self.ready.set()
             log.info("%s: certificate %s until %s", self.spec.id, certificate.serial, certificate.not_after)
 
+    async def _certificate(self) -> Certificate:
+        await self.ready.wait()
+        assert self.identity.certificate is not None
+        return self.identity.certificate
+
+    def _knows_names(self) -> bool:
+        return self._dns is None or self._dns.is_synced
+
     def _discovery(self, naming: Naming) -> Discovery:
         spec = self.spec
         search = naming.searches[0] if naming.searches else ""
@@ -186,7 +194,7 @@ class ProxyAgent:
                 identity,
                 bundle(self._root_file, self.identity.roots),
             ),
-            certificate=lambda: self.identity.certificate,
+            certificate=self._certificate,
             random=self._random,
         )
 

@@ -12,6 +12,7 @@ import hashlib
 import logging
 import os
 import socket
+from collections.abc import Awaitable, Callable
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TypeVar
@@ -100,7 +101,7 @@ class ProxyLauncher:
         return SidecarProcess(
             argv=tuple(envoy_command(self._binary, config, spec)),
             env=proxy_environment(spec),
-            ready_check=lambda: self._is_ready(f"http://{pod_ip}:{spec.ports.health}/healthz/ready"),
+            ready_check=self._ready_check(pod_ip, spec),
             name=PROXY,
             captures=template is Template.SIDECAR,
             resolvers=tuple(map(IPv4Address, spec.naming.resolvers)) if spec.naming else (),
@@ -192,6 +193,19 @@ class ProxyLauncher:
             proxy_config=wished.config,
             naming=_naming(pod, around.dns) if wished.captures_dns and template is Template.SIDECAR else None,
         )
+
+    def _ready_check(self, pod_ip: IPv4Address, spec: ProxySpec) -> Callable[[], Awaitable[bool]]:
+        """Asks Envoy; and at first the agent too, if it answers DNS, so that the application starts with all names known."""
+        waits_for_names = spec.naming is not None
+
+        async def check() -> bool:
+            nonlocal waits_for_names
+            port = spec.ports.agent if waits_for_names else spec.ports.health
+            is_ready = await self._is_ready(f"http://{pod_ip}:{port}/healthz/ready")
+            waits_for_names = waits_for_names and not is_ready
+            return is_ready
+
+        return check
 
     async def _is_ready(self, url: str) -> bool:
         if self._http is None:

@@ -20,7 +20,7 @@ from meltemi.agent.call import Target
 from meltemi.agent.discovery import Discovery
 from meltemi.agent.dns_proxy import DnsProxy
 from meltemi.agent.dns_server import DnsServer, Upstream
-from meltemi.agent.identity import Identity, Renewal
+from meltemi.agent.identity import Certificate, Identity, Renewal
 from meltemi.agent.names import Names
 from meltemi.agent.spec import Address, Naming, ProxySpec
 from meltemi.agent.wire import NameInfo
@@ -70,6 +70,11 @@ class Rig:
         assert key is not None
         chain = authority.issue(key._key.public_key(), spec.identity, timedelta(hours=1), now()).chain
         identity.issued(chain, now())
+
+        async def certificate() -> Certificate:
+            assert identity.certificate is not None
+            return identity.certificate
+
         self.names = Names("shop", "cluster.local", "shop.svc.cluster.local", Random(7))
         self.discovery = Discovery(
             self.names,
@@ -80,7 +85,7 @@ class Rig:
                 spec.control_plane_identity,
                 authority.trust_bundle.encode(),
             ),
-            certificate=lambda: identity.certificate,
+            certificate=certificate,
             random=Random(7),
         )
 
@@ -123,6 +128,7 @@ async def test_names_follow_the_control_plane(rig: Rig) -> None:
     await rig.until(lambda: rig.names.versions.keys() == {"a.example", "b.example"})
     assert len(rig.hub.companions) == 1
     assert not rig.hub.connections
+    assert rig.discovery.synced.is_set()
     rig.publish(2, a_example="192.0.2.3", b_example="")
     await rig.until(lambda: rig.names.versions.keys() == {"a.example"})
     await rig.until(lambda: all(each.stream.settled == 2 for each in rig.hub.companions))

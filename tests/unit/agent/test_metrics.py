@@ -12,7 +12,7 @@ import httpx
 import msgspec
 import pytest
 
-from meltemi.agent.http import HttpError, HttpServer, ask, dial
+from meltemi.agent.http import HttpError, HttpServer, Request, ask, dial
 from meltemi.agent.identity import Identity
 from meltemi.agent.metrics import Scrape, Status, application_scrape, standardise, whole_lines
 from meltemi.agent.spec import Address, Ports, ProxySpec
@@ -176,6 +176,11 @@ async def test_without_envoy_a_pod_is_not_ready(spec: ProxySpec, identity: Ident
     answer = await Pod(spec, identity, port).request("/healthz/ready")
     assert answer.status_code == 503
     assert "cannot read" in answer.text
+
+
+async def test_a_pod_whose_dns_is_answered_is_ready_when_names_are_known(spec: ProxySpec, identity: Identity) -> None:
+    status = Status(spec, identity, dial, lambda: NOW, knows_names=lambda: False)
+    assert (await status.answer(Request("GET", "/healthz/ready", local=False))).status == 503
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/"), ("GET", "/quitquitquit"), ("DELETE", "/healthz/ready")])
