@@ -48,8 +48,20 @@ def bootstrap(spec: ProxySpec) -> Json:
         "cluster_manager": _cluster_manager(spec),
         "layered_runtime": _runtime(spec),
         "overload_manager": _overload_manager(spec),
+        **_resolver(spec),
         **statistics.settings(spec.annotations, spec.proxy_config),
     }
+
+
+def _resolver(spec: ProxySpec) -> Json:
+    """The DNS server that Envoy asks, if it is not those of the pod."""
+    if spec.resolver is None:
+        return {}
+    config = {
+        "@type": f"{_TYPES}/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
+        "resolvers": [_socket(spec.resolver.host, spec.resolver.port)],
+    }
+    return {"typed_dns_resolver_config": {"name": "envoy.network.dns_resolver.cares", "typed_config": config}}
 
 
 def encode(spec: ProxySpec) -> bytes:

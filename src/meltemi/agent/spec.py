@@ -49,7 +49,8 @@ class ProxySpec(msgspec.Struct, frozen=True, kw_only=True):
 
     `token` is the file with the service account token that proves the workload's identity, `roots` the file with the
     mesh's roots (PEM), `control_plane` where Envoy gets its configuration (mutual TLS) and `authority` where the agent
-    gets certificates (TLS and token). `files` is the directory below which the paths of file secrets are looked up;
+    gets certificates (TLS and token). `resolver` is the DNS server that Envoy asks (None: those of the pod). `files` is
+    the directory below which the paths of file secrets are looked up;
     empty serves none. `certificate_ttl` is the lifetime
     to ask for, in seconds (0: the authority's default). `merges_metrics`: the
     application's metrics stand beside Envoy's on the agent's page. `environment` has variables of the user's; those that begin with
@@ -67,6 +68,7 @@ class ProxySpec(msgspec.Struct, frozen=True, kw_only=True):
     roots: str
     control_plane: Address
     authority: Address
+    resolver: Address | None = None
     kind: Literal["sidecar", "router"] = "sidecar"
     workload: str = ""
     owner: str = ""

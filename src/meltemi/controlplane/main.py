@@ -40,6 +40,7 @@ from meltemi.controlplane.subjects import Subjects
 from meltemi.flow import Revision
 from meltemi.kube.client import Client
 from meltemi.pipeline import build
+from meltemi.resolve.allocation import Allocated
 from meltemi.sources.kubernetes import KubernetesSource
 from meltemi.status.writer import StatusWriter
 from meltemi.xds.hub import Hub
@@ -76,6 +77,7 @@ class ControlPlane:
         self.status = StatusWriter(client, Subjects(self.revisions, self.facts), time.monotonic)
         self.admin = Admin(self.revisions, self.progress, self.facts, lambda: self.source.is_synced)
         self._client = client
+        self._allocated: dict[tuple[str, str], tuple[Allocated, ...]] = {}
         self.revisions.on_revision.append(self._on_revision)
         self.facts.on_problems = lambda refs: self.status.mark(refs, self.revisions.number)
         self.hub.on_rejection = self._on_rejection
@@ -137,7 +139,16 @@ class ControlPlane:
         refs: set[Ref] = set(revision.problems_changed)
         for name, table in self.revisions.pipeline.facts.items():
             refs.update(Ref(name, *key) for key in revision.of(table).changed)
+        refs.update(self._reallocated(revision))
         self.status.mark(refs, revision.number)
+
+    def _reallocated(self, revision: Revision) -> Iterator[Ref]:
+        """The ServiceEntries whose hosts are given other addresses since a revision."""
+        for allocations in revision.of(self.revisions.pipeline.allocations).changed.values():
+            old, self._allocated = self._allocated, allocations.addresses
+            for key in old.keys() | self._allocated.keys():
+                if old.get(key) != self._allocated.get(key):
+                    yield Ref("ServiceEntry", *key)
 
     def _on_rejection(self) -> None:
         refs = {problem.ref for problem in self.hub.problems()}

@@ -11,6 +11,7 @@ from meltemi.base.problems import Problem
 from meltemi.base.refs import Ref
 from meltemi.controlplane.facts import Facts
 from meltemi.controlplane.revisions import Revisions
+from meltemi.kube.resources import Obj
 from meltemi.sources.kubernetes import resource_of
 from meltemi.status.writer import Subject
 
@@ -31,7 +32,18 @@ class Subjects:
         if kind is None or found is None:
             return None
         status = msgspec.to_builtins(getattr(found, "status", None))
-        return Subject(ref, resource_of(kind), found.metadata.generation, found.metadata.uid, status or {})
+        return Subject(
+            ref,
+            resource_of(kind),
+            found.metadata.generation,
+            found.metadata.uid,
+            status or {},
+            self._addresses(ref) if ref.kind == "ServiceEntry" else None,
+        )
+
+    def _addresses(self, ref: Ref) -> tuple[Obj, ...]:
+        given = self._revisions.pipeline.allocations.only().addresses.get((ref.namespace, ref.name), ())
+        return tuple({"value": each.value, "host": each.host} for each in given)
 
     def problems_of(self, ref: Ref) -> Iterable[Problem]:
         """What is wrong with it: as it was read, as it was understood, and as Envoy took it."""

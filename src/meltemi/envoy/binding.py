@@ -5,6 +5,10 @@ of an address to the one of a port: so an HTTP service and a database may share 
 other, in whatever order they come. What has no address of its own meets at the listener of the port, told apart by
 what the client says first (HTTP, or a TLS server name) or by the block of addresses it calls. The pods of a headless
 service are its addresses.
+
+An address that the mesh gave is known to those only who asked the mesh for it. So a server name tells such a service
+apart as before, wherever the connection goes; where nothing else does, the address alone counts, from the beginning:
+until it stands nobody can mean the service.
 """
 
 from __future__ import annotations
@@ -27,13 +31,15 @@ def shares_http(service: Service, port: ServicePort) -> bool:
     """Whether requests to this port are routed by the route configuration of the port number."""
     if port.protocol.is_http:
         return True
-    return port.protocol is Protocol.AUTO and not own_addresses(service) and not service.headless
+    return port.protocol is Protocol.AUTO and not has_own_listener(service, port)
 
 
 def has_own_listener(service: Service, port: ServicePort) -> bool:
     """Whether connections to this port are taken by listeners of the service's own addresses."""
     if port.protocol.is_http or port.protocol is Protocol.UDP:
         return False
+    if service.allocated:
+        return not port.protocol.is_tls
     return service.headless or bool(own_addresses(service))
 
 

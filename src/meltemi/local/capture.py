@@ -16,8 +16,11 @@ from ipaddress import IPv4Address, IPv4Network
 
 import msgspec
 
+from meltemi.api.core import Pod
 from meltemi.base.problems import Problem, Severity
 from meltemi.base.refs import Ref
+from meltemi.inject.policy import Template, injected
+from meltemi.resolve.allocation import IPV4
 
 ENVOY_MARK = 1337
 OUTBOUND_PORT = 15001
@@ -167,6 +170,17 @@ def _outbound(settings: CaptureSettings) -> Iterator[Rule]:
         return
     for network in settings.include_outbound_ranges:
         yield Rule(OUTBOUND, Match(destination=network), Jump(REDIRECT))
+
+
+def reaches_given_addresses(pod: Pod) -> bool:
+    """Whether a pod's connections to the addresses that the mesh gives hosts are captured, whatever is said of ports."""
+    settings, _ = capture_settings(pod.annotations, pod.ref)
+    if settings is None or injected(pod.annotations) is not Template.SIDECAR:
+        return False
+    included = settings.include_outbound_ranges
+    return (included is None or any(IPV4.subnet_of(each) for each in included)) and not any(
+        IPV4.overlaps(each) for each in settings.exclude_outbound_ranges
+    )
 
 
 class _Reader:

@@ -1,6 +1,6 @@
 """Makes services reachable where no sidecar does it: by name, by virtual address, and from the machine outside.
 
-    names             cluster DNS on 10.96.0.10
+    names             cluster DNS on 10.96.0.10, and on 10.96.0.11 for pods with a sidecar
     virtual address   a forwarder on <cluster IP>:<port>, for pods without a sidecar (with one, Envoy takes the connection)
     LoadBalancer      a forwarder on 127.0.0.1 of the machine; which port, the service's status says
 
@@ -19,6 +19,8 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from meltemi.agent.dns_server import DnsServer, Upstream
 from meltemi.api.core import EndpointSlice, Service
 from meltemi.api.core.services import ServicePort
@@ -35,11 +37,16 @@ from meltemi.local.door import Door
 from meltemi.local.following import follow
 from meltemi.local.forward import Address, Forwarder, ForwardTable, listen_here
 from meltemi.local.news import Reachable
+from meltemi.resolve.allocation import standing
 from meltemi.sources.kubernetes import resource_of
 
 _log = logging.getLogger(__name__)
 
-DNS_ADDRESS = "10.96.0.10"
+# Whom one asks tells who one is. Addresses that the mesh gave are for pods with a sidecar that captures connections to
+# them; a proxy itself, which looks for what stands behind a host, would come back to itself by any virtual address.
+DNS = Address("10.96.0.10", 53)
+CAPTURED_DNS = Address("10.96.0.11", 53)
+PROXY_DNS = Address("10.96.0.10", 5353)
 _UNPRIVILEGED = 1024
 _SHIFT = 8000
 
@@ -54,15 +61,17 @@ class Exposure:
         self._door = door
         self._tell = tell
         self._objects: dict[str, dict[Key, Any]] = {}
-        self._resolver = Resolver()
+        self._resolvers = {place: Resolver() for place in (DNS, CAPTURED_DNS, PROXY_DNS)}
         self._inside = ForwardTable(listen_here)
         self._outside: dict[Outside, tuple[int, Forwarder]] = {}
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
         """Work until cancelled."""
-        server = DnsServer(self._resolver, Upstream(host_resolvers(), self._door.dial))
-        await server.start(DNS_ADDRESS)
+        upstream = Upstream(host_resolvers(), self._door.dial)
+        servers = {place: DnsServer(resolver, upstream) for place, resolver in self._resolvers.items()}
+        for place, server in servers.items():
+            await server.start(place.ip, place.port)
         try:
             async with asyncio.TaskGroup() as group:
                 for resource in (SERVICES, ENDPOINT_SLICES, resource_of(kind_of(ServiceEntry))):
@@ -72,7 +81,8 @@ class Exposure:
             self._inside.close()
             for _, forwarder in self._outside.values():
                 forwarder.close()
-            await server.aclose()
+            for server in servers.values():
+                await server.aclose()
 
     async def _follow(self, resource: Resource) -> None:
         known = self._objects.setdefault(resource.kind, {})
@@ -91,7 +101,10 @@ class Exposure:
             services: dict[Key, Service] = self._objects.get("Service", {})
             slices = slices_by_service(list(self._objects.get("EndpointSlice", {}).values()))
             entries = list(self._objects.get("ServiceEntry", {}).values())
-            self._resolver.update(name_table(services, slices, entries))
+            named = name_table(services, slices)
+            self._resolvers[PROXY_DNS].update(named)
+            self._resolvers[DNS].update(replace(named, hosts=written_addresses(entries)))
+            self._resolvers[CAPTURED_DNS].update(replace(named, hosts=all_addresses(entries)))
             refused = self._inside.update(inside(services, slices))
             for address, error in refused.items():
                 _log.warning("%s cannot be served: %s", address, error)
@@ -194,23 +207,32 @@ def inside(services: Mapping[Key, Service], slices: Slices) -> dict[Address, tup
     }
 
 
-def name_table(services: Mapping[Key, Service], slices: Slices, entries: Sequence[ServiceEntry]) -> NameTable:
-    """The names of services, and those of ServiceEntries that have addresses. For a host of several the oldest answers."""
+def name_table(services: Mapping[Key, Service], slices: Slices) -> NameTable:
+    """The names of services."""
+    return NameTable(tuple(_named(service, slices.get(key, ())) for key, service in services.items()))
+
+
+def written_addresses(entries: Sequence[ServiceEntry]) -> dict[str, tuple[str, ...]]:
+    """The hosts of ServiceEntries with the addresses that their authors wrote. For a host of several the oldest answers."""
+    return _hosts(entries, lambda entry, host: ())
+
+
+def all_addresses(entries: Sequence[ServiceEntry]) -> dict[str, tuple[str, ...]]:
+    """The same, and with those that the mesh gave to hosts without any."""
+    return _hosts(entries, standing)
+
+
+def _hosts(
+    entries: Sequence[ServiceEntry], given: Callable[[ServiceEntry, str], tuple[str, ...]]
+) -> dict[str, tuple[str, ...]]:
     hosts: dict[str, tuple[str, ...]] = {}
     for entry in sorted(entries, key=seniority):
+        written = tuple(filter(is_address, entry.spec.addresses))
         for host in entry.spec.hosts:
-            addresses = tuple(_addresses(entry, host))
+            addresses = written or given(entry, host)
             if addresses and not is_wildcard(host):
                 hosts.setdefault(host.lower(), addresses)
-    named = tuple(_named(service, slices.get(key, ())) for key, service in services.items())
-    return NameTable(named, hosts)
-
-
-def _addresses(entry: ServiceEntry, host: str) -> Iterator[str]:
-    """The addresses that a ServiceEntry gives a host, or else those that its status says it was given."""
-    yield from filter(is_address, entry.spec.addresses)
-    if not entry.spec.addresses and entry.status:
-        yield from (each.value for each in entry.status.addresses if each.host in ("", host) and is_address(each.value))
+    return hosts
 
 
 def _named(service: Service, slices: Sequence[EndpointSlice]) -> NamedService:

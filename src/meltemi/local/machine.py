@@ -32,7 +32,7 @@ from meltemi.local.apiserver.server import ApiServer, listen
 from meltemi.local.components import Component
 from meltemi.local.controllers.loop import Controllers
 from meltemi.local.door import Door
-from meltemi.local.exposure import Exposure
+from meltemi.local.exposure import PROXY_DNS, Exposure
 from meltemi.local.following import follow
 from meltemi.local.home import Home
 from meltemi.local.network import MeshNetwork
@@ -112,6 +112,7 @@ class Machine:
             roots=home.controlplane / "ca" / "root-cert.pem",
             control_plane=Address(str(network.gateway), XDS_PORT),
             authority=Address(str(network.gateway), AUTHORITY_PORT),
+            resolver=Address(PROXY_DNS.ip, PROXY_DNS.port),
         )
         launcher = ProxyLauncher(client, agent, around)
         stack.push_async_callback(launcher.aclose)

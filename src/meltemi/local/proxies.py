@@ -60,6 +60,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     roots: Path
     control_plane: Address
     authority: Address
+    resolver: Address
     cluster_id: str = "local"
     node: str = "local"
     concurrency: int = 1
@@ -176,6 +177,7 @@ class ProxyLauncher:
             roots=str(around.roots),
             control_plane=around.control_plane,
             authority=around.authority,
+            resolver=around.resolver,
             kind="router" if template is Template.GATEWAY else "sidecar",
             workload=_workload(pod),
             labels=pod.labels,

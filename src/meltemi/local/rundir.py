@@ -14,13 +14,18 @@ from pathlib import Path
 import msgspec
 
 from meltemi.api.core import Pod
+from meltemi.local.capture import reaches_given_addresses
 from meltemi.local.mounts import Mount
 
 
 class DnsSettings(msgspec.Struct, frozen=True):
-    """How pods resolve names: the server's address and the cluster's domain."""
+    """How pods resolve names: the servers' addresses and the cluster's domain.
+
+    `captured_server` is for pods whose sidecar takes connections to the addresses that the mesh gives hosts.
+    """
 
     server: str = "10.96.0.10"
+    captured_server: str = "10.96.0.11"
     domain: str = "cluster.local"
 
 
@@ -101,7 +106,7 @@ def resolution(pod: Pod, dns: DnsSettings) -> Resolution:
     searches: list[str] = []
     options = ["ndots:5"]
     if pod.spec.dns_policy != "None":
-        servers = [dns.server]
+        servers = [dns.captured_server if reaches_given_addresses(pod) else dns.server]
         searches = [f"{pod.metadata.namespace}.svc.{dns.domain}", f"svc.{dns.domain}", dns.domain]
     if pod.spec.dns_config:
         config = pod.spec.dns_config

@@ -85,7 +85,8 @@ class Session(msgspec.Struct, frozen=True, order=True):
 class Service(msgspec.Struct, frozen=True, kw_only=True):
     """Something that can be called by a host name. `key` in its table: (namespace, host).
 
-    `addresses` are the virtual addresses (or CIDR blocks) under which clients reach it; `selector` chooses workloads of
+    `addresses` are the virtual addresses (or CIDR blocks) under which clients reach it; `allocated`: its author named
+    none, and the mesh gives it one, which may not stand yet. `selector` chooses workloads of
     its own namespace; `identities` are the SANs to be expected where the user named them (ServiceEntry
     `subjectAltNames`); `external` says that it is not part of the mesh, so that neither mTLS nor peer metadata go to it.
     `headless`: its endpoints are known, but clients choose among them by DNS, and connections must go where they wanted.
@@ -97,6 +98,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     ports: tuple[ServicePort, ...]
     addresses: tuple[str, ...] = ()
+    allocated: bool = False
     resolution: Resolution = Resolution.ENDPOINTS
     headless: bool = False
     external: bool = False

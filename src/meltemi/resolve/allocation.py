@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from hashlib import blake2b
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 
 import msgspec
 
@@ -25,7 +25,8 @@ from meltemi.flow import View
 from meltemi.resolve import problems
 
 SWITCH = "networking.istio.io/enable-autoallocate-ip"
-RANGES = (ip_network("240.240.0.0/16"), ip_network("2001:2::/48"))
+IPV4, IPV6 = IPv4Network("240.240.0.0/16"), IPv6Network("2001:2::/48")
+RANGES = (IPV4, IPV6)
 
 # The first and the last address of the smaller range stay free, and the same places are used in the larger.
 PLACES = 2**16 - 2
@@ -55,6 +56,14 @@ def wants_addresses(entry: ServiceEntry) -> bool:
         and not any(map(is_wildcard, spec.hosts))
         and entry.labels.get(SWITCH, "").lower() != "false"
     )
+
+
+def standing(entry: ServiceEntry, host: str, family: IPv4Network | IPv6Network = IPV4) -> tuple[str, ...]:
+    """The addresses of a range that the status of a ServiceEntry says a host was given; none if it wants none."""
+    if entry.status is None or not wants_addresses(entry):
+        return ()
+    found = (each.value for each in entry.status.addresses if each.host in ("", host))
+    return tuple(value for value in found if _place(value, family) is not None)
 
 
 def allocations(*, entries: View[Key, ServiceEntry]) -> Iterator[Allocations | Problem]:

@@ -19,7 +19,7 @@ from meltemi.flow import View
 from meltemi.model.clients import Visibility
 from meltemi.model.mesh import Mesh
 from meltemi.model.services import Protocol, Resolution, Service, ServicePort
-from meltemi.resolve import problems, protocols, sessions
+from meltemi.resolve import allocation, problems, protocols, sessions
 from meltemi.resolve.hosts import exported, localised
 
 EXPORT_TO = "networking.istio.io/exportTo"
@@ -95,13 +95,13 @@ def _service(entry: ServiceEntry, host: str, parts: list[ServiceEntry], mesh: Me
             ports.setdefault(
                 port.number, ServicePort(port.number, port.name, protocols.declared(port.protocol), target)
             )
-    allocated = entry.status.addresses if entry.status else ()
     return Service(
         host=host,
         namespace=entry.namespace,
         name=host,
         ports=tuple(ports[number] for number in sorted(ports)),
-        addresses=spec.addresses or tuple(each.value for each in allocated if each.host in ("", host)),
+        addresses=spec.addresses or allocation.standing(entry, host),
+        allocated=allocation.wants_addresses(entry),
         resolution=_RESOLUTION[spec.resolution],
         external=spec.location == "MESH_EXTERNAL",
         visibility=exported(spec.export_to, entry.namespace, _default(mesh, entry.namespace)),
@@ -152,8 +152,7 @@ def _differences(entry: ServiceEntry, senior: ServiceEntry, host: str) -> Iterat
 def _without_address(entry: ServiceEntry) -> Iterator[Problem]:
     """Connections that say no host can be told apart by their address only."""
     spec = entry.spec
-    allocated = entry.status is not None and entry.status.addresses
-    if not spec.addresses and not allocated and spec.resolution not in ("NONE", "DYNAMIC_DNS"):
+    if not spec.addresses and not allocation.wants_addresses(entry) and spec.resolution not in ("NONE", "DYNAMIC_DNS"):
         for position, port in enumerate(spec.ports):
             protocol = protocols.declared(port.protocol)
             if (protocol.is_tcp and not protocol.is_tls) or protocol is Protocol.AUTO:

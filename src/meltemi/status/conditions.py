@@ -11,7 +11,7 @@ Source: Kubernetes API conventions ("Typical status properties"), Istio `IstioSt
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from meltemi.base.problems import Problem, Severity
@@ -22,9 +22,19 @@ REJECTED = "RejectedByProxy"
 
 
 def status(
-    old: Mapping[str, Any], *, generation: int, problems: Iterable[Problem], behind: int, proxies: int, now: str
+    old: Mapping[str, Any],
+    *,
+    generation: int,
+    problems: Iterable[Problem],
+    behind: int,
+    proxies: int,
+    now: str,
+    addresses: Sequence[Json] | None = None,
 ) -> Json:
-    """The status to be written. `old` is the present one, `behind` of `proxies` have not acknowledged, `now` RFC 3339."""
+    """The status to be written. `old` is the present one, `behind` of `proxies` have not acknowledged, `now` RFC 3339.
+
+    `addresses` are those that the hosts of a ServiceEntry were given; None for kinds that are given none.
+    """
     found = sorted(set(problems))
     errors = [problem for problem in found if problem.severity is Severity.ERROR]
     conditions = [_accepted(errors), _programmed(errors, behind, proxies)]
@@ -37,6 +47,8 @@ def status(
     new: Json = {"observedGeneration": generation, "conditions": conditions, "validationMessages": None}
     if found:
         new["validationMessages"] = [_message(problem) for problem in found]
+    if addresses is not None:
+        new["addresses"] = list(addresses) or None
     return new
 
 
@@ -78,4 +90,9 @@ def without_times(status: Mapping[str, Any]) -> Json:
         for condition in status.get("conditions") or ()
     ]
     messages = status.get("validationMessages") or []
-    return {"generation": status.get("observedGeneration"), "conditions": conditions, "messages": messages}
+    return {
+        "generation": status.get("observedGeneration"),
+        "conditions": conditions,
+        "messages": messages,
+        "addresses": list(status.get("addresses") or ()),
+    }

@@ -31,13 +31,17 @@ PATIENCE = 2.0
 
 
 class Subject(msgspec.Struct, frozen=True):
-    """An object whose status is kept: its address in the API, its generation, its uid and its present status."""
+    """An object whose status is kept: its address in the API, its generation, its uid and its present status.
+
+    `addresses` are those that its hosts are given, if its kind is given any.
+    """
 
     ref: Ref
     resource: Resource
     generation: int
     uid: str
     status: Mapping[str, Any]
+    addresses: tuple[Obj, ...] | None = None
 
 
 class Mesh(Protocol):
@@ -108,7 +112,13 @@ class StatusWriter:
             return
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         new = conditions.status(
-            subject.status, generation=subject.generation, problems=problems, behind=behind, proxies=proxies, now=now
+            subject.status,
+            generation=subject.generation,
+            problems=problems,
+            behind=behind,
+            proxies=proxies,
+            now=now,
+            addresses=subject.addresses,
         )
         if conditions.without_times(new) != conditions.without_times(subject.status):
             patch = {"status": new}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .town import ABROAD, Policies, Town
+from meltemi.testing.mesh import eventually
+
+from .town import ABROAD, TOWN, Policies, Town
 
 
 def test_static_endpoints_are_called_by_a_name_of_ones_own(policies: Policies, town: Town) -> None:
@@ -143,3 +145,29 @@ def test_an_external_name_leads_to_another_service(policies: Policies, town: Tow
     )
     reply = town.caller.get("http://elsewhere.abroad:8080/", timeout=5)
     assert (reply.status, reply.echo.pod) == (200, town.stranger.name)
+
+
+def test_hosts_without_addresses_are_given_some_that_tell_them_apart(policies: Policies, town: Town) -> None:
+    for name, pod in (("ledger", town.v2), ("stocks", town.stranger)):
+        policies.write(
+            "ServiceEntry",
+            name,
+            f"""
+            hosts: [{name}.example]
+            location: MESH_EXTERNAL
+            resolution: STATIC
+            ports: [{{number: 9100, name: tcp, protocol: TCP, targetPort: 8080}}]
+            endpoints: [{{address: {pod.ip}}}]
+            """,
+        )
+    for name, pod in (("ledger", town.v2), ("stocks", town.stranger)):
+        # The address is written into the status, and DNS and the sidecars follow it: nothing tells when all of them have.
+        reply = eventually(
+            lambda name=name: town.caller.get(f"http://{name}.example:9100/", timeout=5),
+            lambda reply: reply.status == 200,
+        )
+        assert reply.echo.pod == pod.name
+        written = town.mesh.get("ServiceEntry", TOWN, name)["status"]["addresses"]
+        assert [each["host"] for each in written] == [f"{name}.example"] * 2
+        assert written[0]["value"].startswith("240.240.")
+    assert not town.stranger.get("http://ledger.example:9100/", timeout=5).ok

@@ -11,12 +11,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from meltemi.protos.google.protobuf.struct_pb2 import Value
 
 from meltemi.agent.bootstrap import bootstrap, encode
 from meltemi.agent.command import envoy_binary, envoy_command, peer_metadata, proxy_environment
 from meltemi.agent.spec import Address, ProxySpec
 from meltemi.agent.statistics import settings
-from meltemi.protos.google.protobuf.struct_pb2 import Value
 
 
 def variants(spec: ProxySpec) -> dict[str, ProxySpec]:
@@ -26,6 +26,7 @@ def variants(spec: ProxySpec) -> dict[str, ProxySpec]:
         "gateway by name": replace(
             spec, kind="router", control_plane=Address("meltemi.istio-system.svc", 15011), mark=0, concurrency=4
         ),
+        "own resolver": replace(spec, resolver=Address("10.96.0.10", 5353)),
         "annotated": replace(
             spec,
             annotations={

@@ -19,6 +19,7 @@ from meltemi.api.core.pods import (
     Probe,
 )
 from meltemi.api.meta import Condition, ObjectMeta
+from meltemi.inject.policy import STATUS
 from meltemi.local.backoff import Backoff
 from meltemi.local.network import AddressesExhaustedError, AddressPool
 from meltemi.local.pod_status import PodFacts, pod_status
@@ -69,7 +70,7 @@ def test_an_address_comes_again_only_after_all_others() -> None:
         pool.take()
 
 
-def pod(spec: dict[str, object], **meta: str) -> Pod:
+def pod(spec: dict[str, object], **meta: object) -> Pod:
     """A pod from its spec."""
     return Pod(metadata=ObjectMeta(name="db-0", namespace="data", **meta), spec=msgspec.convert(spec, PodSpec))  # type: ignore[arg-type]
 
@@ -87,6 +88,19 @@ def test_resolv_conf_follows_the_policy_and_the_configuration() -> None:
     config = {"nameservers": ["192.0.2.1"], "searches": ["x.org"], "options": [{"name": "ndots", "value": "1"}]}
     own = resolv_conf(pod({"dnsPolicy": "None", "dnsConfig": config}), DnsSettings())
     assert own == "nameserver 192.0.2.1\nsearch x.org\noptions ndots:1\n"
+
+
+def test_a_pod_with_a_sidecar_asks_where_it_learns_the_addresses_that_the_mesh_gives() -> None:
+    def asked(**annotations: str) -> str:
+        injected = {STATUS: '{"templates": ["sidecar"]}'} | annotations
+        return resolv_conf(pod({}, annotations=injected), DnsSettings()).splitlines()[0]
+
+    ranges = "traffic.sidecar.istio.io/{}OutboundIPRanges"
+    assert asked() == "nameserver 10.96.0.11"
+    assert asked(**{STATUS: '{"templates": ["gateway"]}'}) == "nameserver 10.96.0.10"
+    assert asked(**{"sidecar.istio.io/interceptionMode": "NONE"}) == "nameserver 10.96.0.10"
+    assert asked(**{ranges.format("include"): "10.0.0.0/8"}) == "nameserver 10.96.0.10"
+    assert asked(**{ranges.format("exclude"): "240.0.0.0/4"}) == "nameserver 10.96.0.10"
 
 
 RUNNING = ContainerState(running=ContainerStateRunning(started_at="t"))

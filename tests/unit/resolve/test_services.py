@@ -187,11 +187,35 @@ def test_when_the_older_service_entry_goes_the_younger_takes_over(resolved: Any)
     assert resolved.problems() == {}
 
 
-def test_a_tcp_service_entry_without_an_address_is_told_that_it_takes_all(resolved: Any) -> None:
+def test_a_host_has_the_address_that_it_was_given_if_it_may_have_one(resolved: Any) -> None:
+    text = """
+    apiVersion: networking.istio.io/v1
+    kind: ServiceEntry
+    metadata: {name: db, labels: {networking.istio.io/enable-autoallocate-ip: "%s"}}
+    spec:
+      hosts: [db.example.org]
+      resolution: DNS
+      ports: [{number: 5432, name: tcp, protocol: TCP}]
+    status:
+      addresses:
+      - {host: db.example.org, value: 240.240.0.7}
+      - {host: db.example.org, value: "2001:2::7"}
+      - {host: else.example.org, value: 240.240.0.8}
+    """
+    resolved.apply(text % "true")
+    service = resolved.row("services", "db.example.org")
+    assert (service.allocated, service.addresses) == (True, ("240.240.0.7",))
+    assert resolved.problems() == {}
+    resolved.apply(text % "false")
+    service = resolved.row("services", "db.example.org")
+    assert (service.allocated, service.addresses) == (False, ())
+
+
+def test_a_tcp_service_entry_that_is_given_no_address_is_told_that_it_takes_all(resolved: Any) -> None:
     resolved.apply("""
     apiVersion: networking.istio.io/v1
     kind: ServiceEntry
-    metadata: {name: db}
+    metadata: {name: db, labels: {networking.istio.io/enable-autoallocate-ip: "false"}}
     spec:
       hosts: [db.example.org]
       resolution: DNS

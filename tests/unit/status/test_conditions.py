@@ -61,3 +61,15 @@ def test_a_condition_keeps_its_time_while_its_status_stays() -> None:
     assert condition(new, "Accepted")["lastTransitionTime"] == BEFORE
     assert condition(new, "Programmed")["lastTransitionTime"] == NOW
     assert without_times(made(old=old)) == without_times(old)
+
+
+def test_addresses_that_hosts_were_given_are_told_and_taken_back() -> None:
+    given = [{"value": "240.240.0.7", "host": "db.example.org"}]
+    plain = status({}, generation=1, problems=(), behind=0, proxies=0, now=NOW)
+    with_addresses = status({}, generation=1, problems=(), behind=0, proxies=0, now=NOW, addresses=given)
+    assert "addresses" not in plain
+    assert with_addresses["addresses"] == given
+    assert without_times(with_addresses) != without_times(plain)
+    without = status(with_addresses, generation=1, problems=(), behind=0, proxies=0, now=NOW, addresses=())
+    assert without["addresses"] is None
+    assert without_times(without) == without_times(plain)
