@@ -35,6 +35,7 @@ from meltemi.model.routes import (
     WeightedTarget,
 )
 
+_CREATED = 201
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -62,10 +63,11 @@ class Redirected(msgspec.Struct, frozen=True):
 
 
 class Answered(msgspec.Struct, frozen=True):
-    """The proxy answers by itself."""
+    """The proxy answers by itself. `location` is what Envoy adds by itself to answers that lead on: the same URL."""
 
     status: int
     body: bytes = b""
+    location: str = ""
 
 
 class PassedThrough(msgspec.Struct, frozen=True):
@@ -158,7 +160,9 @@ def _outcome(route: Route, action: Action, request: Request) -> Outcome:
             status = action.status if action.status in _REDIRECTS else 301
             return Redirected(status, rewriting.location(action, route.match.path, request))
         case Respond():
-            return Answered(action.status, action.body)
+            leads_on = action.status == _CREATED or 300 <= action.status < 400
+            location = rewriting.location(Redirect(), None, request) if leads_on else ""
+            return Answered(action.status, action.body, location)
         case Passthrough():
             return PassedThrough()
 

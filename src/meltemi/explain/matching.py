@@ -76,18 +76,24 @@ def _folded(text: str, match: TextMatch) -> str:
     return text.encode().lower().decode() if match.ignore_case else text
 
 
-def _objection_to_header(wanted: NamedMatch, value: str | None) -> str:
-    """A header that is missing fits no comparison; where it must not match, it counts as an empty one."""
+def _objection_to_header(wanted: NamedMatch, values: tuple[str, ...]) -> str:
+    """A header sent several times fits where one of its values does (Envoy compares them one by one since 1.39).
+
+    A header that is missing fits no comparison; where it must not match, it counts as an empty one.
+    """
     name = wanted.name
     if wanted.match.kind is MatchKind.PRESENT:
-        if (value is not None) is not wanted.invert:
+        if bool(values) is not wanted.invert:
             return ""
         return f"the header {name} is {'present' if wanted.invert else 'missing'}"
-    if wanted.invert:
-        return f"the header {name} is {described(wanted.match)}" if text_fits(wanted.match, value or "") else ""
-    if value is None:
+    if not values and not wanted.invert:
         return f"the header {name} is missing"
-    return "" if text_fits(wanted.match, value) else f"the header {name}: {value!r} is not {described(wanted.match)}"
+    fits = any(text_fits(wanted.match, value) for value in values or ("",))
+    if fits is not wanted.invert:
+        return ""
+    if wanted.invert:
+        return f"the header {name} is {described(wanted.match)}"
+    return f"the header {name}: {', '.join(map(repr, values))} is not {described(wanted.match)}"
 
 
 def _objection_to_parameter(wanted: NamedMatch, value: str | None) -> str:
@@ -115,6 +121,6 @@ def _claim_fits(wanted: ClaimMatch, claims: Any) -> bool:
     return any(isinstance(each, str) and text_fits(wanted.match, each) for each in elements)
 
 
-def _is_grpc(content_type: str | None) -> bool:
+def _is_grpc(content_types: tuple[str, ...]) -> bool:
     """Whether the content type is gRPC's, with or without a message format (`application/grpc+proto`)."""
-    return content_type is not None and (content_type == _GRPC or content_type.startswith((f"{_GRPC}+", f"{_GRPC};")))
+    return any(each == _GRPC or each.startswith((f"{_GRPC}+", f"{_GRPC};")) for each in content_types)

@@ -30,19 +30,18 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         """Path and query in one, as in the request line."""
         return self.path if self.query is None else f"{self.path}?{self.query}"
 
-    def header(self, name: str) -> str | None:
-        """The value of a header or pseudo header; several of one name joined by commas (RFC 9110, 5.3)."""
+    def header(self, name: str) -> tuple[str, ...]:
+        """The values of a header or pseudo header, one for each time that it was sent; none if it was not."""
         match name.lower():
             case ":method":
-                return self.method
+                return (self.method,)
             case ":authority" | "host":
-                return self.authority
+                return (self.authority,)
             case ":scheme":
-                return self.scheme
+                return (self.scheme,)
             case ":path":
-                return self.target
-        found = [value for key, value in self.headers if key.lower() == name.lower()]
-        return ",".join(found) if found else None
+                return (self.target,)
+        return tuple(value for key, value in self.headers if key.lower() == name.lower())
 
     def parameter(self, name: str) -> str | None:
         """The first value of a query parameter as it was sent: percent-encoded, and empty where there is no `=`."""

@@ -65,7 +65,7 @@ def test_the_most_specific_name_of_a_host_decides(authority: str, domain: str) -
 
 def test_the_first_route_that_fits_decides_and_the_others_say_why_they_did_not() -> None:
     others = route(Respond(418), clients=Clients(namespaces=frozenset({"lab"})))
-    api = route(Respond(201), HttpMatch(path=TextMatch(MatchKind.PREFIX, "/api")))
+    api = route(Respond(403), HttpMatch(path=TextMatch(MatchKind.PREFIX, "/api")))
     explanation = explain([host(others, api, route(Respond(200)))], CLIENT, GET)
     assert explanation.outcome == Answered(200)
     assert explanation.source == RULE
@@ -89,7 +89,9 @@ REGEX_A = TextMatch(MatchKind.REGEX, "a.*")
 @pytest.mark.parametrize(
     ("match", "headers", "fits"),
     [
-        (NamedMatch("x-a", TextMatch(MatchKind.EXACT, "a,b")), (("X-A", "a"), ("x-a", "b")), True),
+        (NamedMatch("x-a", TextMatch(MatchKind.EXACT, "b")), (("X-A", "a"), ("x-a", "b")), True),
+        (NamedMatch("x-a", TextMatch(MatchKind.EXACT, "b"), True), (("X-A", "a"), ("x-a", "b")), False),
+        (NamedMatch("x-a", TextMatch(MatchKind.EXACT, "a,b")), (("X-A", "a"), ("x-a", "b")), False),
         (NamedMatch("x-a", TextMatch(MatchKind.EXACT, "")), (), False),
         (NamedMatch("x-a", REGEX_A, True), (), True),
         (NamedMatch("x-a", REGEX_A, True), (("x-a", "ab"),), False),
@@ -99,7 +101,9 @@ REGEX_A = TextMatch(MatchKind.REGEX, "a.*")
         (NamedMatch(":authority", TextMatch(MatchKind.EXACT, "cart:80")), (), True),
     ],
 )
-def test_headers_are_compared_as_one_text(match: NamedMatch, headers: tuple[tuple[str, str], ...], fits: bool) -> None:
+def test_headers_are_compared_value_by_value(
+    match: NamedMatch, headers: tuple[tuple[str, str], ...], fits: bool
+) -> None:
     request = msgspec.structs.replace(GET, headers=headers)
     found = explain([host(route(Respond(200), HttpMatch(headers=(match,))))], CLIENT, request)
     assert (found.outcome is not None) is fits
@@ -163,6 +167,11 @@ def test_shares_are_told_in_percent_and_one_alone_gets_all() -> None:
 )
 def test_redirects_lead_where_envoy_would_lead(redirect: Redirect, location: str) -> None:
     assert explain([host(route(redirect))], CLIENT, GET).outcome == Redirected(301, location)
+
+
+def test_an_answer_that_leads_on_names_the_same_url_as_envoy_does() -> None:
+    outcome = explain([host(route(Respond(201)))], CLIENT, GET).outcome
+    assert outcome == Answered(201, location="http://cart:80/a/b?q=sea")
 
 
 def test_a_host_that_wants_tls_redirects_to_it() -> None:
