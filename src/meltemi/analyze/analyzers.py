@@ -46,6 +46,8 @@ SCHEMA = (
     messages.SCHEMA_WARNING,
     messages.INVALID_REGEX,
     messages.DEPRECATED,
+    messages.UNREACHABLE,
+    messages.INEFFECTIVE_MATCH,
 )
 """What decoding and validation tell, before there is a snapshot."""
 
@@ -137,12 +139,6 @@ ANALYZERS: tuple[Analyzer, ...] = (
         "Clients and servers that disagree on mutual TLS",
         destination_rules.mutual_tls,
         (messages.MTLS_CONFLICT,),
-    ),
-    Analyzer(
-        "virtual-services.matches",
-        "Matches and rules that an earlier rule makes void",
-        virtual_services.matches,
-        (messages.UNREACHABLE, messages.INEFFECTIVE_MATCH),
     ),
     Analyzer(
         "virtual-services.ports",

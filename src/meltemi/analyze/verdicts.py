@@ -32,6 +32,7 @@ _MESSAGES: dict[str, Message] = {
     "PortRequired": messages.PORT_REQUIRED,
     "UnreachableRule": messages.UNREACHABLE,
     "Unreachable": messages.UNREACHABLE,
+    "IneffectiveMatch": messages.INEFFECTIVE_MATCH,
     "AddressesRequired": messages.ADDRESSES_REQUIRED,
     "ServerConflict": messages.CONFLICTING_GATEWAYS,
     "InvalidRegex": messages.INVALID_REGEX,

@@ -1,10 +1,8 @@
-"""VirtualServices: matches that never come first, ports left open, claims that nobody verifies, rules for the wrong place."""
+"""VirtualServices: ports left open, claims that nobody verifies, rules for the wrong place."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-
-import msgspec
 
 from meltemi.analyze import messages
 from meltemi.analyze.snapshot import Snapshot
@@ -17,49 +15,6 @@ from meltemi.resolve import targets
 from meltemi.resolve.http_rules import MESH, gateways_of
 
 _CLAIMS = "@request.auth.claims"
-
-
-def matches(snapshot: Snapshot) -> Iterator[Problem]:
-    """Matches that an earlier rule has as well; a rule all of whose matches are such is never reached."""
-    for service in snapshot.of(VirtualService):
-        kinds = (("http", service.spec.http), ("tls", service.spec.tls), ("tcp", service.spec.tcp))
-        for kind, rules in kinds:
-            yield from _repeated(service, kind, [_texts(rule.match) for rule in rules])
-
-
-def _texts(matches_: tuple[msgspec.Struct, ...]) -> list[bytes]:
-    """Matches in a form that can be compared; their names do not count. No match is the match of everything."""
-    found = []
-    for match in matches_:
-        fields = msgspec.to_builtins(match)
-        fields.pop("name", None)
-        found.append(msgspec.json.encode(fields, order="sorted"))
-    return found
-
-
-def _repeated(service: VirtualService, kind: str, rules: list[list[bytes]]) -> Iterator[Problem]:
-    first: dict[bytes, int] = {}
-    for index, texts in enumerate(rules):
-        path = f"spec.{kind}[{index}]"
-        taken = [(at, first[text]) for at, text in enumerate(texts) if text in first]
-        for text in texts:
-            first.setdefault(text, index)
-        if texts and len(taken) == len(texts):
-            earlier = f"spec.{kind}[{taken[0][1]}]"
-            yield messages.UNREACHABLE.of(
-                service,
-                path,
-                f"nothing reaches this rule: all its matches stand in earlier ones ({earlier})",
-                "remove it, or change its matches",
-            )
-            continue
-        for at, other in taken:
-            yield messages.INEFFECTIVE_MATCH.of(
-                service,
-                f"{path}.match[{at}]",
-                f"the same match stands in spec.{kind}[{other}], which comes first",
-                "remove it",
-            )
 
 
 def ports(snapshot: Snapshot) -> Iterator[Problem]:

@@ -21,6 +21,14 @@ def http(text: str, hosts: str = "[a]") -> str:
     return f"hosts: {hosts}\nhttp: [{{{text}}}]"
 
 
+def rules(*texts: str) -> str:
+    return f"hosts: [a]\nhttp: [{', '.join(f'{{{text}}}' for text in texts)}]"
+
+
+def matching(matches: str) -> str:
+    return f"match: [{matches}], {ROUTE}"
+
+
 def policy(text: str) -> str:
     return f"host: a\ntrafficPolicy: {{{text}}}"
 
@@ -43,7 +51,85 @@ CASES: list[Case] = [
         REFUSED,
         f"{HTTP}.route[0].destination.subset",
     ),
-    ("VirtualService", http(f"match: [{{uri: {{prefix: ''}}}}], {ROUTE}"), REFUSED, f"{HTTP}.match[0].uri.prefix"),
+    ("VirtualService", http(f"match: [{{uri: {{prefix: ''}}}}], {ROUTE}"), ACCEPTED, ""),
+    (
+        "VirtualService",
+        http(f"match: [{{method: {{prefix: ''}}}}], {ROUTE}"),
+        REFUSED,
+        f"{HTTP}.match[0].method.prefix",
+    ),
+    ("VirtualService", http(f"match: [{{uri: {{regex: '*'}}}}], {ROUTE}"), REFUSED, f"{HTTP}.match[0].uri.regex"),
+    ("VirtualService", http(f"match: [{{withoutHeaders: {{a: {{regex: '*'}}}}}}], {ROUTE}"), ACCEPTED, ""),
+    ("VirtualService", f"http: [{{match: [{{uri: {{regex: '/a.*'}}}}], {ROUTE}}}]", ACCEPTED, ""),
+    (
+        "VirtualService",
+        f"http: [{{match: [{{uri: {{regex: '/(a'}}}}], {ROUTE}}}]",
+        REFUSED,
+        f"{HTTP}.match[0].uri.regex",
+    ),
+    (
+        "VirtualService",
+        f"http: [{{match: [{{headers: {{a: {{regex: '(?=a)'}}}}}}], {ROUTE}}}]",
+        REFUSED,
+        f"{HTTP}.match[0].headers[a].regex",
+    ),
+    ("VirtualService", rules(f"{ROUTE}", f"match: [{{uri: {{exact: /a}}}}], {ROUTE}"), WARNED, "spec.http[1]"),
+    ("VirtualService", rules(ROUTE, ROUTE), WARNED, "spec.http[1]"),
+    (
+        "VirtualService",
+        rules(matching("{uri: {prefix: /a}}"), matching("{uri: {prefix: /ab}}")),
+        WARNED,
+        "spec.http[1]",
+    ),
+    ("VirtualService", rules(matching("{uri: {prefix: /ab}}"), matching("{uri: {prefix: /a}}")), ACCEPTED, ""),
+    ("VirtualService", rules(matching("{uri: {prefix: /a}}"), matching("{uri: {exact: /a}}")), WARNED, "spec.http[1]"),
+    (
+        "VirtualService",
+        rules(matching("{name: x, uri: {regex: a}}"), matching("{name: y, uri: {regex: a}}, {port: 1}")),
+        WARNED,
+        "spec.http[1].match[0]",
+    ),
+    (
+        "VirtualService",
+        rules(matching("{uri: {prefix: /a}, port: 1}"), matching("{uri: {prefix: /ab}, port: 1}")),
+        WARNED,
+        "spec.http[1]",
+    ),
+    ("VirtualService", rules(matching("{uri: {prefix: /a}, port: 1}"), matching("{uri: {prefix: /ab}}")), ACCEPTED, ""),
+    (
+        "VirtualService",
+        rules(matching("{uri: {prefix: /a}}"), matching("{uri: {prefix: /ab}, port: 1}")),
+        WARNED,
+        "spec.http[1]",
+    ),
+    (
+        "VirtualService",
+        rules(matching("{uri: {prefix: /a}}"), matching("{uri: {prefix: /ab}, ignoreUriCase: true}")),
+        ACCEPTED,
+        "",
+    ),
+    (
+        "VirtualService",
+        rules(
+            matching("{uri: {prefix: /a}, ignoreUriCase: true}"), matching("{uri: {prefix: /AB}, ignoreUriCase: true}")
+        ),
+        WARNED,
+        "spec.http[1]",
+    ),
+    ("VirtualService", rules(matching("{uri: {prefix: /a}}, {uri: {exact: /ab}}")), WARNED, "spec.http[0].match[1]"),
+    (
+        "VirtualService",
+        f"hosts: [a]\ntcp: [{{match: [{{port: 1}}], {ROUTE}}}, {{match: [{{port: 1}}], {ROUTE}}}]",
+        WARNED,
+        "spec.tcp[1]",
+    ),
+    ("VirtualService", f"hosts: [a]\ntcp: [{{{ROUTE}}}, {{match: [{{port: 1}}], {ROUTE}}}]", WARNED, "spec.tcp[1]"),
+    (
+        "VirtualService",
+        f"hosts: [a]\ntls: [{{match: [{{sniHosts: [a]}}], {ROUTE}}}, {{match: [{{sniHosts: [a]}}], {ROUTE}}}]",
+        WARNED,
+        "spec.tls[1]",
+    ),
     ("VirtualService", http(f"headers: {{request: {{set: {{x: '%START_TIME%'}}}}}}, {ROUTE}"), ACCEPTED, ""),
     ("VirtualService", http(f"headers: {{request: {{set: {{x: '100%%'}}}}}}, {ROUTE}"), ACCEPTED, ""),
     (

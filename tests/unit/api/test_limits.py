@@ -173,7 +173,7 @@ CEL_CASES: list[tuple[str, str, str, str, str]] = [
     (
         "ServerTlsSettings",
         "Gateway",
-        TLS.replace("PASSTHROUGH", "SIMPLE") % ", credentialName: a, credentialNames: [b]",
+        TLS % ", credentialName: a, credentialNames: [b]",
         "tls.credentialNames",
         TLS.replace("PASSTHROUGH", "SIMPLE") % ", credentialNames: [b]",
     ),

@@ -144,6 +144,8 @@ def _credentials(path: str, tls: ServerTlsSettings) -> Faults:
         )
         if value
     ]
+    for name in named[1:]:
+        yield Fault(f"{path}.{name}", f"{named[0]} and {name} exclude each other", "keep one of the two", "Conflict")
     if tls.mode in ("PASSTHROUGH", "AUTO_PASSTHROUGH", "ISTIO_MUTUAL"):
         own_authority = tls.mode == "ISTIO_MUTUAL" and tls.ca_certificates
         for name in (*named, *files, *(("caCertificates",) if own_authority else ())):
@@ -153,9 +155,9 @@ def _credentials(path: str, tls: ServerTlsSettings) -> Faults:
             else:
                 yield warning(f"{path}.{name}", message, f"remove {name}")
         return
-    if len(named) > 1 or (named and files):
-        first, second = (*named, *files)[:2]
-        yield Fault(f"{path}.{second}", f"{first} and {second} exclude each other", "keep one of the two", "Conflict")
+    if named and files:
+        message = f"{named[0]} and {files[0]} exclude each other"
+        yield Fault(f"{path}.{files[0]}", message, "keep one of the two", "Conflict")
     if not named and len(files) < 2:
         missing = (
             "credentialName" if not files else "privateKey" if files == ["serverCertificate"] else "serverCertificate"
@@ -166,8 +168,6 @@ def _credentials(path: str, tls: ServerTlsSettings) -> Faults:
             "add credentialName, or serverCertificate and privateKey",
             "RequiredField",
         )
-    if len(tls.credential_names) > 2:
-        yield Fault(f"{path}.credentialNames", "a server has at most two certificates", "keep one RSA and one ECDSA")
     for index, certificate in enumerate(tls.tls_certificates):
         if not (certificate.server_certificate and certificate.private_key):
             yield Fault(

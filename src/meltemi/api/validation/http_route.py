@@ -156,7 +156,7 @@ def _match(path: str, match: HttpMatchRequest) -> Faults:
         ("authority", match.authority),
     ):
         if value is not None:
-            yield from string_match(f"{path}.{name}", value)
+            yield from string_match(f"{path}.{name}", value, empty=name == "uri")
             if value == StringMatch():
                 yield Fault(f"{path}.{name}", "nothing is said to compare with", "write exact, prefix or regex")
     for name, entries in (
@@ -172,7 +172,7 @@ def _match(path: str, match: HttpMatchRequest) -> Faults:
                 yield from terms.header_name(where, key)
             elif not key:
                 yield Fault(where, "the parameter's name is empty", "write a name")
-            yield from string_match(where, value)
+            yield from string_match(where, value, presence=name != "queryParams")
     yield from terms.labels(f"{path}.sourceLabels", match.source_labels)
     if match.source_namespace:
         yield from terms.dns_label(f"{path}.sourceNamespace", match.source_namespace, "a namespace")
@@ -189,11 +189,14 @@ def _claim(path: str, name: str) -> Faults:
         yield Fault(path, f"{name!r} names no claim", f"write {CLAIMS}.group or {CLAIMS}[group][name]", "InvalidValue")
 
 
-def string_match(path: str, match: StringMatch) -> Faults:
-    """The expression of a comparison. That there is only one way to compare is seen elsewhere."""
-    if match.prefix == "":
+def string_match(path: str, match: StringMatch, *, empty: bool = False, presence: bool = False) -> Faults:
+    """The expression of a comparison. That there is only one way to compare is seen elsewhere.
+
+    `empty`: the prefix may be empty. `presence`: the regular expression may be `*`, which then asks for presence alone.
+    """
+    if match.prefix == "" and not empty:
         yield Fault(f"{path}.prefix", "an empty prefix fits everything", "write a prefix, or leave the match out")
-    if match.regex is not None and match.regex != "*":
+    if match.regex is not None and not (presence and match.regex == "*"):
         yield from regex(f"{path}.regex", match.regex)
 
 

@@ -16,6 +16,7 @@ from meltemi.api.networking.virtual_service import (
 )
 from meltemi.api.validation import terms
 from meltemi.api.validation.http_route import claims, destination, http_route, weights
+from meltemi.api.validation.reach import unreached
 from meltemi.base.hosts import is_address, matches
 
 MESH = "mesh"
@@ -38,7 +39,7 @@ def virtual_service(resource: VirtualService) -> Faults:
         yield from _gateways_of(paths.item("spec.http", index), spec, http)
         if not delegate and not any(gateway != MESH for gateway in spec.gateways):
             yield from _no_claims(paths.item("spec.http", index), http)
-    yield from _shadowed(spec)
+    yield from unreached(spec)
     for index, tls in enumerate(spec.tls):
         yield from _tls_route(paths.item("spec.tls", index), tls, spec)
     for index, tcp in enumerate(spec.tcp):
@@ -114,17 +115,6 @@ def _gateways_of(path: str, spec: VirtualServiceSpec, route: HttpRoute) -> Fault
                     f"the gateway {name!r} is not one of this VirtualService's, so that the match is never met",
                     "add it to spec.gateways",
                 )
-
-
-def _shadowed(spec: VirtualServiceSpec) -> Faults:
-    """Rules that no request reaches, because an earlier one takes every request."""
-    catcher = ""
-    for index, route in enumerate(spec.http):
-        path = paths.item("spec.http", index)
-        if catcher:
-            yield warning(path, f"no request reaches this rule: {catcher} takes them all", "move it up", "Unreachable")
-        elif not route.match:
-            catcher = path
 
 
 def _tls_route(path: str, route: TlsRoute, spec: VirtualServiceSpec) -> Faults:
