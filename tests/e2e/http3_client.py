@@ -36,7 +36,6 @@ class _Requests(QuicConnectionProtocol):
 
     def quic_event_received(self, event: QuicEvent) -> None:
         """What the connection tells."""
-        super().quic_event_received(event)
         if isinstance(event, ConnectionTerminated) and not self._answer.done():
             self._answer.set_exception(ConnectionError(event.reason_phrase))
         for each in self._http.handle_event(event):

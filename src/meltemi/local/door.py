@@ -23,10 +23,11 @@ _BACKLOG = 512
 
 
 class Listen(msgspec.Struct, frozen=True, tag="listen"):
-    """Listen for TCP connections on an address of the machine; port 0 takes a free one."""
+    """Listen on an address of the machine, by "tcp" for connections or by "udp"; port 0 takes a free one."""
 
     address: str
     port: int
+    protocol: str = "tcp"
 
 
 class Dial(msgspec.Struct, frozen=True, tag="dial"):
@@ -70,6 +71,10 @@ class Door:
         """
         return self._ask(Listen(address, port), f"listen on {address}:{port} outside")
 
+    def bind(self, port: int, address: str = "127.0.0.1") -> socket.socket:
+        """A non-blocking socket of the machine outside that takes datagrams there. Raises OSError as bind(2) would."""
+        return self._ask(Listen(address, port, "udp"), f"take datagrams on {address}:{port} outside")
+
     def dial(self, protocol: str, address: IPv4Address, port: int) -> socket.socket:
         """A non-blocking socket of the machine outside, connected or connecting ("tcp") or connected ("udp")."""
         return self._ask(Dial(protocol, str(address), port), f"connect to {address}:{port} outside")
@@ -104,13 +109,15 @@ def answer_one(side: socket.socket) -> bool:
 
 
 def _open(request: Request) -> socket.socket:
-    kind = socket.SOCK_DGRAM if isinstance(request, Dial) and request.protocol == "udp" else socket.SOCK_STREAM
+    kind = socket.SOCK_DGRAM if request.protocol == "udp" else socket.SOCK_STREAM
     opened = socket.socket(socket.AF_INET, kind)
     try:
         if isinstance(request, Listen):
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if kind == socket.SOCK_STREAM:
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             opened.bind((request.address, request.port))
-            opened.listen(_BACKLOG)
+            if kind == socket.SOCK_STREAM:
+                opened.listen(_BACKLOG)
         else:
             opened.setblocking(False)
             with contextlib.suppress(BlockingIOError):

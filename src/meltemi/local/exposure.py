@@ -5,7 +5,8 @@
     LoadBalancer      a forwarder on 127.0.0.1 of the machine; which port, the service's status says
 
 A service's port becomes the machine's port if an ordinary user may have it, else 8000 more (80 is 8080, 443 is 8443), else
-any that is free. All of it follows from services and endpoints, and is made anew when they change.
+any that is free. UDP is carried to the same port, where the service has the port for UDP as well. All of it follows from
+services and endpoints, and is made anew when they change.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from meltemi.kube.client import Client
 from meltemi.kube.errors import ApiError
 from meltemi.kube.reflector import What
 from meltemi.kube.resources import ENDPOINT_SLICES, SERVICES, Key, Resource
+from meltemi.local.datagrams import DatagramForwarder
 from meltemi.local.dns import NamedEndpoint, NamedPort, NamedService, NameTable, Resolver
 from meltemi.local.door import Door
 from meltemi.local.following import follow
@@ -64,6 +66,7 @@ class Exposure:
         self._resolvers = {place: Resolver() for place in (DNS, CAPTURED_DNS, PROXY_DNS)}
         self._inside = ForwardTable(listen_here)
         self._outside: dict[Outside, tuple[int, Forwarder]] = {}
+        self._datagrams: dict[Outside, DatagramForwarder] = {}
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
@@ -81,6 +84,8 @@ class Exposure:
             self._inside.close()
             for _, forwarder in self._outside.values():
                 forwarder.close()
+            for datagrams in self._datagrams.values():
+                datagrams.close()
             for server in servers.values():
                 await server.aclose()
 
@@ -109,6 +114,7 @@ class Exposure:
             for address, error in refused.items():
                 _log.warning("%s cannot be served: %s", address, error)
             await self._keep_outside(services, slices)
+            self._keep_datagrams(services, slices)
 
     async def _keep_outside(self, services: Mapping[Key, Service], slices: Slices) -> None:
         wanted: dict[Outside, ServicePort] = {
@@ -125,6 +131,25 @@ class Exposure:
                 self._outside[place][1].endpoints = endpoints
             else:
                 await self._open_outside(place, services[place[0]], port, endpoints)
+
+    def _keep_datagrams(self, services: Mapping[Key, Service], slices: Slices) -> None:
+        """Take datagrams at the ports that are open for TCP, where a service has the port for UDP as well (HTTP/3)."""
+        wanted: dict[Outside, ServicePort] = {
+            (key, port.port): port
+            for key, service in services.items()
+            for port in service.spec.ports
+            if port.protocol == "UDP" and (key, port.port) in self._outside
+        }
+        for place in [place for place in self._datagrams if place not in wanted]:
+            self._datagrams.pop(place).close()
+        for place, port in wanted.items():
+            if place not in self._datagrams:
+                try:
+                    self._datagrams[place] = DatagramForwarder(self._door.bind(self._outside[place][0]))
+                except OSError as error:
+                    _log.warning("port %d/UDP of %s cannot be reached from outside: %s", port.port, place[0], error)
+                    continue
+            self._datagrams[place].endpoints = tuple(targets(port, slices.get(place[0], ())))
 
     async def _open_outside(
         self, place: Outside, service: Service, port: ServicePort, endpoints: Sequence[Address]

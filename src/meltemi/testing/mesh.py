@@ -233,12 +233,11 @@ class Mesh:
 
         def led(found: list[Obj]) -> bool:
             named = [each for each in found if name_of(each) == service]
-            return bool(named) and len(outside_ports(named[0])) == len(named[0]["spec"]["ports"])
+            return bool(named) and len(outside_ports(named[0])) == len(_numbers(named[0]))
 
         found = self.until("Service", namespace, led, f"{service} is reachable from outside")
         chosen = next(each for each in found if name_of(each) == service)
-        numbers = [each["port"] for each in chosen["spec"]["ports"]]
-        return outside_ports(chosen)[sorted(numbers).index(port)]
+        return outside_ports(chosen)[_numbers(chosen).index(port)]
 
     # --- looking in ---
 
@@ -358,6 +357,11 @@ class Mesh:
         for each in slices:
             ref = Ref("EndpointSlice", namespace, name_of(each))
             await self._live(ref, each["metadata"]["resourceVersion"], seconds)
+
+
+def _numbers(service: Obj) -> list[int]:
+    """The numbers of a service's ports: TCP and UDP may share one."""
+    return sorted({port["port"] for port in service["spec"]["ports"]})
 
 
 def eventually(ask: Callable[[], T], holds: Callable[[T], bool], *, seconds: float = 10.0) -> T:

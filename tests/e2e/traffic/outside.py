@@ -22,6 +22,10 @@ class Visitor:
     def __init__(self, ports: Mapping[int, int]) -> None:
         self._ports = ports
 
+    def port(self, number: int) -> int:
+        """The port of 127.0.0.1 that leads to a port of the gateway."""
+        return self._ports[number]
+
     def get(self, url: str, headers: Mapping[str, str] | None = None, **more: Any) -> Reply:
         """One call (see Order)."""
         port = self._ports[8443 if urlsplit(url).scheme in _TLS else 8080]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
 
+from meltemi.api.networking.gateway import HTTP3
 from meltemi.testing import workloads
 from meltemi.testing.certificates import Issuer
 from meltemi.testing.mesh import eventually
 
+from ..http3_client import get_over_quic
 from .outside import Visitor
 from .town import Policies, Town, secret
 
@@ -27,7 +30,9 @@ http: [{{route: [{{destination: {{host: books, port: {{number: 8080}}}}}}]}}]
 def visit(town: Town) -> Iterator[Visitor]:
     """An ingress gateway, and somebody outside of the mesh, on the machine itself, who comes to it."""
     with town.mesh.namespace(EDGE, {}):
-        town.mesh.deploy(workloads.gateway("front", EDGE, {"http": 8080, "https": 8443}))
+        manifests = workloads.gateway("front", EDGE, {"http": 8080, "https": 8443})
+        manifests[1]["spec"]["ports"].append({"name": "http3", "port": 8443, "protocol": "UDP"})
+        town.mesh.deploy(manifests)
         ports = {number: town.mesh.outside_port(EDGE, "front", number) for number in (8080, 8443)}
         yield Visitor(ports)
 
@@ -142,6 +147,20 @@ def test_https_is_ended_at_the_gateway_with_the_certificate_of_a_secret(
         assert (reply.status, reply.protocol, reply.names) == (200, protocol, (name,))
         assert reply.echo.headers["x-forwarded-proto"] == "https"
     assert visit.get("https://other.example/").error
+
+
+def test_http3_is_announced_and_reached_from_outside(
+    policies: Policies, town: Town, visit: Visitor, issuer: Issuer
+) -> None:
+    policies.apply([secret("books-tls", EDGE, issuer.server("books.example"))])
+    server = "port: {number: 8443, name: https, protocol: HTTPS}, tls: {mode: SIMPLE, credentialName: books-tls}"
+    spec = f"{{selector: {{istio: front}}, servers: [{{{server}, hosts: ['*']}}]}}"
+    policies.write("Gateway", "front", spec, annotations={HTTP3: "true"})
+    policies.write("VirtualService", "books", TO_BOOKS.format(host="books.example"))
+    told = visit.get("h2s://books.example/", trusted=issuer.certificate)
+    assert told.headers["alt-svc"] == 'h3=":8443"; ma=86400'
+    answer = asyncio.run(get_over_quic("books.example", visit.port(8443), issuer.certificate))
+    assert answer[":status"] == "200"
 
 
 def test_a_renewed_certificate_is_shown_without_a_restart(

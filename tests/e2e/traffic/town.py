@@ -8,6 +8,7 @@ Every echo application is client and server; tests only use them so.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -89,9 +90,18 @@ class Policies:
         self.mesh = mesh
         self._refs: list[Ref] = []
 
-    def write(self, kind: str, name: str, spec: str, *, namespace: str = TOWN, wait: bool = True) -> Ref:
+    def write(
+        self,
+        kind: str,
+        name: str,
+        spec: str,
+        *,
+        namespace: str = TOWN,
+        annotations: Mapping[str, str] | None = None,
+        wait: bool = True,
+    ) -> Ref:
         """An object of the mesh, from the YAML of its spec; live when this returns."""
-        metadata = {"name": name, "namespace": namespace}
+        metadata = {"name": name, "namespace": namespace, "annotations": dict(annotations or {})}
         obj = {"apiVersion": _GROUPS[kind], "kind": kind, "metadata": metadata, "spec": yaml.safe_load(spec) or {}}
         return self.apply([obj], wait=wait)[0]
 
