@@ -1,8 +1,9 @@
 """DestinationRule traffic policies, read section by section into the model's.
 
-Sections override one another whole: a subset's load balancer replaces the rule's, a port's settings replace all four of
-their sections at once, and whatever nobody sets takes the mesh's or Envoy's default. Only a tunnel is not handed down:
-a subset has one if it says so itself.
+Sections override one another whole: a subset's load balancer replaces the rule's, and whatever nobody sets takes the
+mesh's or Envoy's default. A port's settings stand in place of the policy that they are in: they replace all four of
+their sections at once, and what else the policy says does not hold for the port, except for a tunnel. A tunnel, in turn,
+is not handed down: a subset has one if it says so itself.
 """
 
 from __future__ import annotations
@@ -59,8 +60,6 @@ def overlay(below: Sections, policy: api.TrafficPolicy | None, port: int) -> Sec
     """What a policy makes of the sections below it, for one port of the service."""
     if policy is None:
         return msgspec.structs.replace(below, tunnel=None)
-    proxy_protocol = policy.proxy_protocol.version if policy.proxy_protocol else below.proxy_protocol
-    retry_budget = policy.retry_budget or below.retry_budget
     for each in policy.port_level_settings:
         if each.port is not None and each.port.number == port:
             return Sections(
@@ -68,8 +67,8 @@ def overlay(below: Sections, policy: api.TrafficPolicy | None, port: int) -> Sec
                 each.connection_pool,
                 each.outlier_detection,
                 each.tls,
-                proxy_protocol,
-                retry_budget,
+                below.proxy_protocol,
+                below.retry_budget,
                 policy.tunnel,
             )
     return Sections(
@@ -77,8 +76,8 @@ def overlay(below: Sections, policy: api.TrafficPolicy | None, port: int) -> Sec
         policy.connection_pool or below.connection_pool,
         policy.outlier_detection or below.outlier_detection,
         policy.tls or below.tls,
-        proxy_protocol,
-        retry_budget,
+        policy.proxy_protocol.version if policy.proxy_protocol else below.proxy_protocol,
+        policy.retry_budget or below.retry_budget,
         policy.tunnel,
     )
 

@@ -140,25 +140,29 @@ def test_settings_of_a_port_replace_those_of_the_service_whole(shop: Any) -> Non
     assert (port.pool.max_connections, port.outlier, port.balancing.simple) == (None, None, Balancer.RANDOM)
 
 
-def test_a_retry_budget_holds_at_every_port_and_a_subset_may_have_its_own(shop: Any) -> None:
+def test_a_retry_budget_holds_at_ports_without_settings_and_a_subset_may_have_its_own(shop: Any) -> None:
     shop.apply(
         rule(
             "r",
             """
   trafficPolicy:
     retryBudget: {percent: 50, budgetInterval: 2s}
+    proxyProtocol: {version: V2}
     portLevelSettings:
       - {port: {number: 9090}, loadBalancer: {simple: RANDOM}}
   subsets:
     - {name: v1, labels: {version: v1}, trafficPolicy: {retryBudget: {minRetryConcurrency: 7, budgetInterval: 0s}}}
-    - {name: v2, labels: {version: v2}}
+    - name: v2
+      labels: {version: v2}
+      trafficPolicy: {portLevelSettings: [{port: {number: 9080}, loadBalancer: {simple: RANDOM}}]}
 """,
             host="ratings",
         )
     )
     (variant,) = shop.row("destinations", "ratings").variants
     whole = RetryBudget(percent=50, min_concurrency=3, interval=timedelta(seconds=2))
-    assert [variant.policy(port).retry_budget for port in (9080, 9090)] == [whole, whole]
+    assert [variant.policy(port).retry_budget for port in (9080, 9090)] == [whole, None]
+    assert [variant.policy(port).proxy_protocol for port in (9080, 9090)] == ["V2", ""]
     assert variant.policy(9080, "v1").retry_budget == RetryBudget(percent=20, min_concurrency=7, interval=None)
     assert variant.policy(9080, "v2").retry_budget == whole
 
