@@ -117,7 +117,13 @@ ACTED_ON: dict[type[Resource], frozenset[str]] = {
     ),
     networking.EnvoyFilter: (
         _under("spec", "workloadSelector priority")
-        | _under("spec.configPatches", "applyTo match.context match.cluster patch.operation patch.value")
+        | _under(
+            "spec.configPatches",
+            "applyTo match.context match.cluster match.listener.portNumber match.listener.filterChain match.listener.name "
+            "match.listener.listenerFilter match.routeConfiguration.portNumber match.routeConfiguration.portName "
+            "match.routeConfiguration.gateway match.routeConfiguration.name match.routeConfiguration.vhost "
+            "patch.operation patch.value",
+        )
     ),
     networking.ProxyConfig: _under("spec", "selector concurrency environmentVariables"),
     security.PeerAuthentication: _under("spec", "selector mtls portLevelMtls"),

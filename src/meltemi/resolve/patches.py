@@ -12,18 +12,28 @@ from typing import Any
 
 import msgspec
 
-from meltemi.api.networking.envoy_filter import ConfigPatch, EnvoyFilter
+from meltemi.api.networking.envoy_filter import ConfigObjectMatch, EnvoyFilter
 from meltemi.base.labels import LabelSet
 from meltemi.base.ordering import seniority
 from meltemi.flow import View as Rows
 from meltemi.model.clients import Audience, ProxyKind
 from meltemi.model.mesh import Mesh
-from meltemi.model.patches import ClusterTarget, Patch, Patches, Side
+from meltemi.model.patches import (
+    ChainTarget,
+    ClusterTarget,
+    Kind,
+    ListenerTarget,
+    Patch,
+    Patches,
+    RouteTarget,
+    Side,
+)
 from meltemi.model.proxies import View
 from meltemi.model.routes import Source
 
 Filters = Rows[tuple[str, str], EnvoyFilter]
-_OPERATIONS = frozenset({"MERGE", "ADD", "REMOVE"})
+_KINDS = frozenset(Kind)
+_ANYTHING = ConfigObjectMatch()
 
 
 def patches(member: Audience | View, *, mesh: Rows[tuple[()], Mesh], filters: Filters) -> Iterator[Patches]:
@@ -48,24 +58,60 @@ def _selects(filter_: EnvoyFilter, labels: LabelSet) -> bool:
 
 def _patches(filter_: EnvoyFilter) -> Iterator[Patch]:
     for index, config in enumerate(filter_.spec.config_patches):
-        patch = config.patch
-        if config.apply_to != "CLUSTER" or patch is None or patch.operation not in _OPERATIONS:
-            continue
-        match = config.match
-        if match and match.proxy:
+        patch, match = config.patch, config.match or _ANYTHING
+        if config.apply_to not in _KINDS or patch is None or match.proxy:
             continue
         value: Any = patch.value or {}
         yield Patch(
+            kind=Kind(config.apply_to),
             operation=patch.operation,
             value=msgspec.json.encode(value, order="deterministic"),
             source=Source(filter_.ref, f"spec.configPatches[{index}].patch"),
-            side=Side(match.context) if match else Side.ANY,
-            target=_target(config),
+            side=Side(match.context),
+            cluster=_cluster(match),
+            listener=_listener(match),
+            routes=_routes(match),
         )
 
 
-def _target(config: ConfigPatch) -> ClusterTarget:
-    found = config.match.cluster if config.match else None
+def _cluster(match: ConfigObjectMatch) -> ClusterTarget:
+    found = match.cluster
+    return ClusterTarget(found.name, found.service, found.port_number, found.subset) if found else ClusterTarget()
+
+
+def _listener(match: ConfigObjectMatch) -> ListenerTarget:
+    found = match.listener
     if found is None:
-        return ClusterTarget()
-    return ClusterTarget(found.name, found.service, found.port_number, found.subset)
+        return ListenerTarget()
+    chain = ChainTarget()
+    if (asked := found.filter_chain) is not None:
+        inner = asked.filter.sub_filter if asked.filter else None
+        chain = ChainTarget(
+            name=asked.name,
+            server_name=asked.sni,
+            transport=asked.transport_protocol,
+            protocols=tuple(asked.application_protocols.split(",")) if asked.application_protocols else (),
+            destination_port=asked.destination_port,
+            filter=asked.filter.name if asked.filter else "",
+            inner=inner.name if inner else "",
+        )
+    return ListenerTarget(found.name, found.port_number, found.listener_filter, chain)
+
+
+def _routes(match: ConfigObjectMatch) -> RouteTarget:
+    found = match.route_configuration
+    if found is None:
+        return RouteTarget()
+    host = found.vhost
+    route = host.route if host else None
+    return RouteTarget(
+        name=found.name,
+        port=found.port_number,
+        port_name=found.port_name,
+        gateway=found.gateway,
+        host=host.name if host else "",
+        domain=host.domain_name if host else "",
+        route=route.name if route else "",
+        action=route.action if route and route.action != "ANY" else "",
+        picks=route is not None,
+    )

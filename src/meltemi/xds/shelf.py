@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 import msgspec
 
 from meltemi.base import hosts
-from meltemi.envoy.patching.clusters import Patching
+from meltemi.envoy.patching.classes import Patching
 from meltemi.envoy.resource import CLUSTER, ENDPOINTS, LISTENER, ROUTES, VIRTUAL_HOST, Offer, Resource, Seen
 from meltemi.model.clients import Audience, EgressHost
 from meltemi.model.patches import Patches
@@ -224,9 +224,9 @@ class Catalogue:
             if offer.view == view:
                 yield offer.type_url, offer.name
         if (shelf := self.shelves.get(view)) is not None:
-            yield from [(CLUSTER, name) for name in shelf.names(CLUSTER)]
+            yield from [(type_url, name) for type_url in (CLUSTER, LISTENER) for name in shelf.names(type_url)]
         if (patching := self._patching.get(view)) is not None:
-            yield from [(CLUSTER, name) for name in patching.added]
+            yield from patching.added
 
     def _patched(self, shelf: str, name: Name, resource: Resource | None) -> Resource | None:
         patching = self._patching.get(shelf)
@@ -255,7 +255,7 @@ class Catalogue:
         offers = self._offers  # of one name, some may be for a view alone (a gateway's listener) and others for all
         names = dict.fromkeys(name for name, keys in self._by_name.items() if not all(offers[key].view for key in keys))
         if (patching := self._patching.get(shelf.key)) is not None:
-            names.update(dict.fromkeys((CLUSTER, name) for name in patching.added))
+            names.update(dict.fromkeys(patching.added))
         names.update(dict.fromkeys(sorted(held - names.keys())))
         return [shelf.put(*name, self._wanted(name, sight)) for name in names]
 

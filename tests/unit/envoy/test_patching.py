@@ -12,7 +12,7 @@ from meltemi.envoy.patching.clusters import patched
 from meltemi.envoy.patching.merging import merge
 from meltemi.envoy.resource import CLUSTER, finish, offer
 from meltemi.model.clients import Audience, ProxyKind
-from meltemi.model.patches import ClusterTarget, Patch, Patches, Side
+from meltemi.model.patches import ClusterTarget, Kind, Patch, Patches, Side
 from meltemi.model.routes import Source
 from meltemi.protos import from_dict
 from meltemi.protos.envoy.config.cluster.v3.cluster_pb2 import Cluster
@@ -27,7 +27,7 @@ ANY_CLUSTER = ClusterTarget()
 
 
 def patch(value: object, operation: str = "MERGE", side: Side = Side.ANY, target: ClusterTarget = ANY_CLUSTER) -> Patch:
-    return Patch(operation, json.dumps(value).encode(), SOURCE, side, target)
+    return Patch(Kind.CLUSTER, operation, json.dumps(value).encode(), SOURCE, side, target)
 
 
 def test_a_duration_is_replaced_as_a_whole_and_lists_are_appended_to() -> None:

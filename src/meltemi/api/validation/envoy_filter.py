@@ -12,7 +12,21 @@ from meltemi.api.support import NOT_ACTED_ON
 from meltemi.api.validation import terms
 from meltemi.api.validation.regexes import regex
 
-_CLUSTERS = frozenset({"MERGE", "ADD", "REMOVE"})
+_WHOLE = frozenset({"MERGE", "ADD", "REMOVE"})
+_INSERTS = frozenset({"INSERT_BEFORE", "INSERT_AFTER", "INSERT_FIRST"})
+_MEANT = {
+    "LISTENER": _WHOLE,
+    "LISTENER_FILTER": _INSERTS | {"ADD", "REMOVE", "REPLACE"},
+    "FILTER_CHAIN": _WHOLE,
+    "NETWORK_FILTER": _WHOLE | _INSERTS | {"REPLACE"},
+    "HTTP_FILTER": _WHOLE | _INSERTS | {"REPLACE"},
+    "ROUTE_CONFIGURATION": frozenset({"MERGE"}),
+    "VIRTUAL_HOST": _WHOLE | {"REPLACE"},
+    "HTTP_ROUTE": _WHOLE | _INSERTS,
+    "CLUSTER": _WHOLE,
+}
+"""What can be done with each sort of object that is acted on."""
+
 _MANAGERS = frozenset({"envoy.filters.network.http_connection_manager", "envoy.http_connection_manager"})
 _IN_LISTENERS = frozenset({"LISTENER", "FILTER_CHAIN", "NETWORK_FILTER", "HTTP_FILTER"})
 _MATCHED_BY = {
@@ -55,12 +69,13 @@ def _config_patch(path: str, config: ConfigPatch) -> Faults:
         if config.match:
             yield from _match(f"{path}.match", config.apply_to, config.match)
         yield from _value(f"{path}.patch.value", config.apply_to, patch)
-        if config.apply_to != "CLUSTER":
+        meant = _MEANT.get(config.apply_to)
+        if meant is None:
             message = f"patches of {config.apply_to} are checked but not yet acted on"
             yield warning(f"{path}.applyTo", message, "do not rely on it", NOT_ACTED_ON)
-        elif patch.operation not in _CLUSTERS:
-            message = f"{patch.operation} means nothing for a CLUSTER"
-            yield warning(f"{path}.patch.operation", message, "use MERGE, ADD or REMOVE")
+        elif patch.operation not in meant:
+            message = f"{patch.operation} means nothing for {config.apply_to}"
+            yield warning(f"{path}.patch.operation", message, f"use one of {', '.join(sorted(meant))}")
 
 
 def _match(path: str, apply_to: str, match: ConfigObjectMatch) -> Faults:
