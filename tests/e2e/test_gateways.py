@@ -410,6 +410,18 @@ def test_requests_over_quic_reach_what_those_over_tcp_do() -> None:
     )
 
 
+def test_a_server_that_is_added_later_is_reached_over_quic_as_well() -> None:
+    servers = [replace(https(SIMPLE, name), http3_port=SECURE) for name in ("shop.example", "late.example")]
+
+    async def test(rig: InboundRig) -> None:
+        await get_over_quic("shop.example", SECURE, rig.issuer.trust_bundle)
+        await rig.publish(*rig.server_side(MutualTls.STRICT), *rig.edge_side(*servers))
+        for name in ("shop.example", "late.example"):
+            assert (await get_over_quic(name, SECURE, rig.issuer.trust_bundle))[":status"] == "200"
+
+    within(test, servers[0], names=("shop.example", "late.example"))
+
+
 def test_clients_over_quic_are_asked_for_their_certificates_too() -> None:
     clients = authority()
     optional = replace(MUTUAL, mode=ServerTlsMode.OPTIONAL_MUTUAL)
