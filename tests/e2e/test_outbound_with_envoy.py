@@ -15,6 +15,7 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
+from aiohttp import web
 
 from meltemi.base.labels import LabelSet
 from meltemi.base.spiffe import SpiffeId
@@ -363,6 +364,26 @@ async def test_unknown_hosts_are_refused_once_only_the_registry_may_be_called(cl
     await client.apply(mesh_of(client.ports, mesh=Mesh(outbound=REFUSED)))
     assert (await client.get("/", "unknown.example")).status == 502
     assert (await client.get("/", "reviews")).status == 200
+
+
+async def test_a_server_may_listen_on_a_unix_socket(client: Client, tmp_path: Path) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(headers={"x-from": "socket"})
+
+    path = tmp_path / "app.sock"
+    application = web.Application()
+    application.router.add_get("/", answer)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    try:
+        await web.UnixSite(runner, str(path)).start()
+        local = service("local", http=client.ports.http)
+        behind = ServiceEndpoints(*local.key, ((client.ports.http, (endpoint(f"unix://{path}", 0, meshed=False),)),))
+        await client.apply(Scene(services=[local], endpoints=[behind]))
+        response = await client.get("/", "local")
+        assert (response.status, response.headers["x-from"]) == (200, "socket")
+    finally:
+        await runner.cleanup()
 
 
 async def test_a_server_may_speak_first(client: Client) -> None:

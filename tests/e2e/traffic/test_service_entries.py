@@ -171,3 +171,34 @@ def test_hosts_without_addresses_are_given_some_that_tell_them_apart(policies: P
         assert [each["host"] for each in written] == [f"{name}.example"] * 2
         assert written[0]["value"].startswith("240.240.")
     assert not town.stranger.get("http://ledger.example:9100/", timeout=5).ok
+
+
+def test_ranges_of_addresses_tell_hosts_apart_and_one_answer_of_dns_is_enough(policies: Policies, town: Town) -> None:
+    for name, block, pod in (("ledger", "198.51.100.0/24", town.v2), ("stocks", "203.0.113.0/25", town.stranger)):
+        policies.write(
+            "ServiceEntry",
+            name,
+            f"""
+            hosts: [{name}.example]
+            addresses: [{block}]
+            location: MESH_EXTERNAL
+            resolution: STATIC
+            ports: [{{number: 9200, name: tcp, protocol: TCP, targetPort: 8080}}]
+            endpoints: [{{address: {pod.ip}}}]
+            """,
+        )
+    policies.write(
+        "ServiceEntry",
+        "shop",
+        """
+        hosts: [shop.example]
+        addresses: [192.0.2.9]
+        location: MESH_EXTERNAL
+        resolution: DNS_ROUND_ROBIN
+        ports: [{number: 9200, name: tcp, protocol: TCP, targetPort: 8080}]
+        endpoints: [{address: stranger.abroad.svc.cluster.local}]
+        """,
+    )
+    for address, pod in (("198.51.100.7", town.v2), ("203.0.113.8", town.stranger), ("192.0.2.9", town.stranger)):
+        reply = town.caller.get("http://any.example/", to=f"{address}:9200", timeout=5)
+        assert (address, reply.status, reply.echo.pod) == (address, 200, pod.name)
