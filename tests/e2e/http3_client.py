@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -21,15 +22,16 @@ class _Requests(QuicConnectionProtocol):
         super().__init__(*arguments, **settings)  # type: ignore[arg-type]
         self._http = H3Connection(self._quic)
         self._headers: dict[str, str] = {}
+        self._stays_open = False
         self._answer = asyncio.get_running_loop().create_future()
         self._answer.add_done_callback(lambda answer: answer.exception())  # nobody may wait for it any more
 
-    async def get(self, authority: str, path: str) -> dict[str, str]:
-        """The headers of the answer, `:status` among them."""
+    async def ask(self, asked: Mapping[str, str]) -> dict[str, str]:
+        """The headers of the answer, `:status` among them. A CONNECT stays open."""
         stream = self._quic.get_next_available_stream_id()
-        asked = {":method": "GET", ":scheme": "https", ":authority": authority, ":path": path}
         headers = [(name.encode(), value.encode()) for name, value in asked.items()]
-        self._http.send_headers(stream, headers, end_stream=True)
+        self._stays_open = asked[":method"] == "CONNECT"
+        self._http.send_headers(stream, headers, end_stream=not self._stays_open)
         self.transmit()
         await self._answer
         return self._headers
@@ -44,17 +46,29 @@ class _Requests(QuicConnectionProtocol):
     def _take(self, event: H3Event) -> None:
         if isinstance(event, HeadersReceived):
             self._headers = {name.decode(): value.decode() for name, value in event.headers}
-        if isinstance(event, (HeadersReceived, DataReceived)) and event.stream_ended and not self._answer.done():
+        is_all = isinstance(event, (HeadersReceived, DataReceived)) and (event.stream_ended or self._stays_open)
+        if is_all and not self._answer.done():
             self._answer.set_result(None)
 
 
 async def get_over_quic(
-    name: str, port: int, roots: str, own: tuple[bytes, bytes] | None = None, path: str = "/", seconds: float = 10
+    name: str,
+    port: int,
+    roots: str,
+    own: tuple[bytes, bytes] | None = None,
+    *,
+    path: str = "/",
+    websocket: bool = False,
+    seconds: float = 10,
 ) -> dict[str, str]:
-    """The headers of the answer to one request to a server of that name on loopback.
+    """The headers of the answer to one request, or to the opening of a WebSocket, to a server of that name on loopback.
 
     Raises ConnectionError if the two do not agree, and TimeoutError if nothing comes for that long.
     """
+    asked = {":method": "GET", ":scheme": "https", ":authority": name, ":path": path}
+    if websocket:  # RFC 9220, and the key that a server of HTTP/1.1 behind wants
+        asked |= {":method": "CONNECT", ":protocol": "websocket"}
+        asked |= {"sec-websocket-version": "13", "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ=="}
     settings = QuicConfiguration(is_client=True, alpn_protocols=list(H3_ALPN), server_name=name)
     settings.load_verify_locations(cadata=roots.encode())
     if own:
@@ -67,4 +81,4 @@ async def get_over_quic(
         connect("127.0.0.1", port, configuration=settings, create_protocol=_Requests) as client,
     ):
         assert isinstance(client, _Requests)
-        return await client.get(name, path)
+        return await client.ask(asked)

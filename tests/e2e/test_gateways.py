@@ -398,6 +398,9 @@ def test_requests_over_quic_reach_what_those_over_tcp_do() -> None:
         answer = await get_over_quic("shop.example", SECURE, rig.issuer.trust_bundle, path="/over-quic")
         assert answer[":status"] == "200"
         assert f"URI={EDGE}" in rig.seen[-1]["x-forwarded-client-cert"]
+        opened = await get_over_quic("shop.example", SECURE, rig.issuer.trust_bundle, websocket=True)
+        assert opened[":status"] == "200"
+        assert rig.seen[-1]["Upgrade"] == "websocket"
         _, headers = await get(rig, f"https://plain.example:{SECURE}/", outside(rig))
         assert "alt-svc" not in headers
         assert await fails(get_over_quic("plain.example", SECURE, rig.issuer.trust_bundle, seconds=1))
