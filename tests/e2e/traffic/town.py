@@ -28,6 +28,7 @@ _GROUPS = {
     "Gateway": "networking.istio.io/v1",
     "ServiceEntry": "networking.istio.io/v1",
     "Sidecar": "networking.istio.io/v1",
+    "EnvoyFilter": "networking.istio.io/v1alpha3",
     "PeerAuthentication": "security.istio.io/v1",
     "AuthorizationPolicy": "security.istio.io/v1",
 }

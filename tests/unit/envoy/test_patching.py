@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -109,3 +111,25 @@ def test_the_patches_of_a_view_reach_what_is_its_own() -> None:
     assert catalogue.shelf("v").lookup(CLUSTER, mine.name) is None
     catalogue.update(audiences={}, offers={}, view_patches={"v": None})
     assert catalogue.shelf("v").lookup(CLUSTER, mine.name) == mine
+
+
+def test_the_order_of_arrival_does_not_matter() -> None:
+    audience = Audience("a", ProxyKind.SIDECAR, "shop")
+    change = Patches((patch({"connect_timeout": "9s"}), patch({"name": "own"}, "ADD")))
+    own = finish("own", Cluster(name="own"))
+    events: list[dict[str, Any]] = [
+        {"audiences": {"a": audience}, "offers": {}},
+        {"audiences": {}, "offers": {"cart": offer(RESOURCE)}},
+        {"audiences": {}, "offers": {"own": offer(own)}},
+        {"audiences": {}, "offers": {}, "audience_patches": {"a": change}},
+    ]
+    outcomes = set()
+    for order in itertools.permutations(events):
+        catalogue = Catalogue()
+        for event in order:
+            catalogue.update(**event)
+        shelf = catalogue.shelf("a")
+        held = {name: shelf.lookup(CLUSTER, name) for name in sorted(shelf.names(CLUSTER))}
+        outcomes.add(tuple((name, each.version) for name, each in held.items() if each is not None))
+    wanted = [patched(RESOURCE, change), patched(own, change)]  # the user's own cluster of that name is not added
+    assert outcomes == {tuple((each.name, each.version) for each in wanted if each is not None)}
