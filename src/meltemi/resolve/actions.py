@@ -32,6 +32,8 @@ from meltemi.resolve.matches import text_match
 from meltemi.resolve.targets import Lookup
 from meltemi.resolve.traffic_policies import duration
 
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
 
 def action(
     rule: api.HttpRoute, owner: api.VirtualService, path: str, port: int, lookup: Lookup
@@ -96,6 +98,39 @@ def header_changes(headers: api.Headers | None) -> tuple[HeaderChange, HeaderCha
     return (NO_CHANGE, NO_CHANGE) if headers is None else (_change(headers.request), _change(headers.response))
 
 
+def for_all(action: Action, rule: api.HttpRoute) -> tuple[Action, HeaderChange, HeaderChange]:
+    """The action, and what is done to the headers of all requests and responses of the rule.
+
+    A lone destination speaks for all of them: as in Istio its changes come after the rule's, where those of one among
+    several come before. The authority is the rule's if both set one.
+    """
+    requests, responses = header_changes(rule.headers)
+    if not isinstance(action, Forward) or len(rule.route) != 1:
+        return action, requests, responses
+    [target] = action.targets
+    plain = msgspec.structs.replace(target, request_headers=NO_CHANGE, response_headers=NO_CHANGE)
+    return (
+        msgspec.structs.replace(action, targets=(plain,)),
+        _followed(requests, target.request_headers),
+        _followed(responses, target.response_headers),
+    )
+
+
+def _followed(first: HeaderChange, then: HeaderChange) -> HeaderChange:
+    """Two changes as one: whatever goes, goes first; of values set, the later holds, but for the authority."""
+    if any(_is_authority(name) for name, _ in (*first.set, *first.add)):
+        then = HeaderChange(
+            set=tuple(item for item in then.set if not _is_authority(item[0])),
+            add=tuple(item for item in then.add if not _is_authority(item[0])),
+            remove=then.remove,
+        )
+    return HeaderChange(first.set + then.set, first.add + then.add, first.remove + then.remove)
+
+
+def _is_authority(header: str) -> bool:
+    return header.lower() in (":authority", "host")
+
+
 def cors(policy: api.CorsPolicy | None) -> Cors | None:
     """The cross-origin rules, or None."""
     if policy is None:
@@ -136,11 +171,14 @@ def _rewrite(rewrite: api.HttpRewrite | None) -> PathRewrite | None:
 
 
 def _redirect(redirect: api.HttpRedirect, port: int) -> Redirect:
+    """The redirect. As in Istio, the port that the scheme has by itself is not written; no scheme is taken for HTTP."""
     number = redirect.port or None
     if number is None and redirect.derive_port == "FROM_REQUEST_PORT":
         number = port
     elif number is None and redirect.derive_port == "FROM_PROTOCOL_DEFAULT" and redirect.scheme:
-        number = 0
+        number = None if redirect.authority else 0
+    if number == _DEFAULT_PORTS.get(redirect.scheme or "http"):
+        number = None
     return Redirect(
         authority=redirect.authority,
         scheme=redirect.scheme,

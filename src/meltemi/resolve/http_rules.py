@@ -97,7 +97,7 @@ def _route(
 ) -> Generator[Problem, None, Route]:
     http = rule.http
     action = yield from actions.action(http, rule.owner, rule.path, port, lookup)
-    requests, responses = actions.header_changes(http.headers)
+    action, requests, responses = actions.for_all(action, http)
     return Route(
         name=name,
         match=HttpMatch() if match == HttpMatchRequest() else matches.http_match(match),

@@ -291,12 +291,39 @@ def test_a_redirect_may_replace_the_matched_prefix(shop: Any) -> None:
     [
         ("port: 8443", 8443),
         ("scheme: https, derivePort: FROM_PROTOCOL_DEFAULT", 0),
+        ("scheme: https, derivePort: FROM_PROTOCOL_DEFAULT, authority: b", None),
         ("derivePort: FROM_REQUEST_PORT", 9080),
+        ("scheme: https, port: 443", None),
+        ("port: 80", None),
+        ("port: 443", 443),
     ],
 )
-def test_the_port_of_a_redirect(shop: Any, said: str, port: int) -> None:
+def test_the_port_of_a_redirect(shop: Any, said: str, port: int | None) -> None:
     shop.apply(virtual(f"[{{redirect: {{{said}}}}}]"))
     assert only(shop).action.port == port
+
+
+def test_the_header_changes_of_a_lone_destination_come_after_the_rules(shop: Any) -> None:
+    inner = "headers: {request: {set: {x-a: '2', host: inner}, remove: [x-c]}}"
+    outer = "headers: {request: {set: {x-a: '1', host: outer}, remove: [x-b]}}"
+    shop.apply(virtual(f"[{{route: [{{destination: {{host: reviews}}, {inner}}}], {outer}}}]"))
+    route = only(shop)
+    assert route.request_headers == HeaderChange(
+        set=(("host", "outer"), ("x-a", "1"), ("x-a", "2")), remove=("x-b", "x-c")
+    )
+    assert route.action.targets[0].request_headers == HeaderChange()
+
+
+def test_the_header_changes_of_one_destination_of_several_are_its_own(shop: Any) -> None:
+    headers = "headers: {request: {set: {x-a: '1'}}}"
+    shop.apply(
+        virtual(
+            f"[{{route: [{{destination: {{host: reviews}}, weight: 1, {headers}}}, {{destination: {{host: a}}}}]}}]"
+        )
+    )
+    route = only(shop)
+    assert route.request_headers == HeaderChange()
+    assert route.action.targets[0].request_headers == HeaderChange(set=(("x-a", "1"),))
 
 
 def test_an_answer_by_the_proxy_itself(shop: Any) -> None:
