@@ -177,7 +177,7 @@ class ProxyLauncher:
             roots=str(around.roots),
             control_plane=around.control_plane,
             authority=around.authority,
-            resolver=around.resolver,
+            resolver=None if pod.spec.dns_policy == "None" else around.resolver,
             kind="router" if template is Template.GATEWAY else "sidecar",
             workload=_workload(pod),
             labels=pod.labels,
