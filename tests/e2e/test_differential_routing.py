@@ -267,7 +267,7 @@ def difference(expected: Explanation, answer: Answer) -> str:
 
 def _forwarded_otherwise(outcome: Forwarded, answer: Answer) -> str:
     if answer.status == 503:
-        return "" if any(share.target.port == 0 for share in outcome.shares) else "no target is missing"
+        return "no target is missing" if all(_is_there(share.target) for share in outcome.shares) else ""
     if answer.status != 200:
         return f"status {answer.status}"
     seen = json.loads(answer.body)
@@ -275,10 +275,16 @@ def _forwarded_otherwise(outcome: Forwarded, answer: Answer) -> str:
     return "it went elsewhere" if not found else "" if "" in found else "; or ".join(found)
 
 
+def _is_there(target: Target) -> bool:
+    """Whether the client knows endpoints of the target."""
+    return target.port != 0 and target.host != random_routes.full(*random_routes.HIDDEN)
+
+
 def _reaches(target: Target, seen: Mapping[str, Any]) -> bool:
-    name = target.host.partition(".")[0]
+    if not _is_there(target):
+        return False
     versions = (target.subset,) if target.subset else VERSIONS
-    addresses = {random_routes.address(target.namespace, name, version) for version in versions}
+    addresses = {random_routes.address(target.host, version) for version in versions}
     return seen["address"] in addresses and seen["port"] == TARGET.get(target.port)
 
 

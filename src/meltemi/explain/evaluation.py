@@ -40,7 +40,10 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 class Share(msgspec.Struct, frozen=True):
-    """One of the places that a request may go to, how likely (0..100), and the request and answer as they are then."""
+    """One of the places that a request may go to, how likely (0..100), and the request and answer as they are then.
+
+    Whether the client knows any endpoint there is another question: it may not see the service, or none may be ready.
+    """
 
     target: Target
     percent: float

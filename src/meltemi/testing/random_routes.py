@@ -23,9 +23,16 @@ SERVICES: dict[tuple[str, str], tuple[int, ...]] = {
     ("store", "ship"): (8080,),
     ("store", "cart"): (80, 8080),
 }
+ENTRIES: dict[str, tuple[int, ...]] = {
+    "api.wild.example": (80,),
+    "*.wild.example": (80, 8080),
+    "*.deep.wild.example": (8080,),
+}
+HIDDEN = ("store", "ship")
+"""The service that its own namespace alone may call: other clients know no endpoints of it, whatever leads there."""
 PORTS = (80, 8080)
 TARGET = {80: 9080, 8080: 9081}  # the ports of the endpoints
-FOREIGN = ("www.example.org", "api.example.org", "*.example.org", "*-v1.example.org")
+FOREIGN = ("www.example.org", "api.example.org", "*.example.org", "*-v1.example.org", "x.wild.example", *ENTRIES)
 PATHS = (
     "/",
     "/a",
@@ -57,9 +64,10 @@ HEADERS = ("x-tenant", "x-reader", "X-Old")
 CREATED = "2026-01-01T00:00:{:02d}Z"
 
 
-def address(namespace: str, name: str, version: str) -> str:
-    """The address of the one endpoint of a service in that version."""
-    return f"127.10.{1 + list(SERVICES).index((namespace, name))}.{1 + VERSIONS.index(version)}"
+def address(host: str, version: str) -> str:
+    """The address of the one endpoint of a host in that version."""
+    hosts = [*(full(*service) for service in SERVICES), *ENTRIES]
+    return f"127.10.{1 + hosts.index(host)}.{1 + VERSIONS.index(version)}"
 
 
 def services() -> list[Json]:
@@ -78,11 +86,12 @@ def services() -> list[Json]:
             {"name": f"http-{port}", "port": port, "targetPort": TARGET[port], "protocol": "TCP"} for port in ports
         ]
         spec = {"selector": {"app": name}, "ports": port_specs, "clusterIP": f"10.96.0.{index + 1}"}
-        found.append(_object("v1", "Service", namespace, name, spec=spec))
+        hidden = {"annotations": {"networking.istio.io/exportTo": "."}} if (namespace, name) == HIDDEN else {}
+        found.append(_object("v1", "Service", namespace, name, spec=spec, metadata=hidden))
         endpoints = []
         for version in VERSIONS:
             pod = f"{name}-{version}"
-            where = address(namespace, name, version)
+            where = address(full(namespace, name), version)
             endpoints.append(
                 {
                     "addresses": [where],
@@ -113,10 +122,27 @@ def services() -> list[Json]:
                 endpoints=endpoints,
             )
         )
-        subsets = [{"name": version, "labels": {"version": version}} for version in VERSIONS]
-        rule = {"host": _full(namespace, name), "subsets": subsets}
-        found.append(_object("networking.istio.io/v1", "DestinationRule", namespace, name, spec=rule))
+        found.append(_subsets(namespace, name, full(namespace, name)))
+    for index, (host, ports) in enumerate(ENTRIES.items()):
+        entry = {
+            "hosts": [host],
+            "location": "MESH_EXTERNAL",
+            "resolution": "STATIC",
+            "ports": [
+                {"number": port, "name": f"http-{port}", "protocol": "HTTP", "targetPort": TARGET[port]}
+                for port in ports
+            ],
+            "endpoints": [{"address": address(host, version), "labels": {"version": version}} for version in VERSIONS],
+        }
+        found.append(_object("networking.istio.io/v1", "ServiceEntry", "store", f"entry-{index}", spec=entry))
+        found.append(_subsets("store", f"entry-{index}", host))
     return found
+
+
+def _subsets(namespace: str, name: str, host: str) -> Json:
+    subsets = [{"name": version, "labels": {"version": version}} for version in VERSIONS]
+    spec = {"host": host, "subsets": subsets}
+    return _object("networking.istio.io/v1", "DestinationRule", namespace, name, spec=spec)
 
 
 def _object(api_version: str, kind: str, namespace: str, name: str, **content: Any) -> Json:
@@ -131,7 +157,8 @@ def _object(api_version: str, kind: str, namespace: str, name: str, **content: A
     return {"apiVersion": api_version, "kind": kind, "metadata": metadata, **content}
 
 
-def _full(namespace: str, name: str) -> str:
+def full(namespace: str, name: str) -> str:
+    """The host of a service."""
     return f"{name}.{namespace}.svc.cluster.local"
 
 
@@ -190,8 +217,10 @@ class RandomRoutes:
         return self._destination_host(namespace)
 
     def _destination_host(self, namespace: str) -> str:
+        if self._chance(0.1):
+            return "api.wild.example"
         owner, name = self._one(list(SERVICES))
-        return name if owner == namespace and self._chance(0.3) else _full(owner, name)
+        return name if owner == namespace and self._chance(0.3) else full(owner, name)
 
     def _rule(self, namespace: str) -> Json:
         rule: Json = {}
@@ -336,12 +365,13 @@ class RandomRoutes:
 
     def _authority(self) -> str:
         owner, name = self._one(list(SERVICES))
-        full = _full(owner, name)
+        whole = full(owner, name)
         host = self._one(
             (
-                *(full, full, f"{full}.", name, name, f"{name}.{owner}", f"{name}.{owner}.svc", full.upper()),
+                *(whole, whole, f"{whole}.", name, name, f"{name}.{owner}", f"{name}.{owner}.svc", whole.upper()),
                 *("10.96.0.1", "10.96.0.3", "www.example.org", "www.example.org", "api.example.org", "a.b.example.org"),
                 *("api-v1.example.org", "WWW.example.ORG", "example.org", "unknown"),
+                *("api.wild.example", "x.wild.example", "x.deep.wild.example", "api.wild.example."),
             )
         )
         return host + self._one(("", "", ":80", ":8080", ":443"))
