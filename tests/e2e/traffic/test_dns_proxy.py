@@ -106,3 +106,25 @@ def test_names_are_known_while_the_control_plane_is_away(
         lambda: [each.id for each in town.mesh.proxies()], lambda found: f"{asker.name}.{TOWN}" in found, seconds=20
     )
     assert len(ids) == len(set(ids))
+
+
+def test_a_host_that_was_given_an_address_leads_to_what_dns_says_stands_behind_it(
+    captured: tuple[EchoPod, EchoPod], policies: Policies, town: Town
+) -> None:
+    asker, _ = captured
+    policies.write(
+        "ServiceEntry",
+        "given",
+        """
+        hosts: [given.example]
+        location: MESH_EXTERNAL
+        resolution: DNS
+        ports: [{number: 80, name: http, protocol: HTTP, targetPort: 8080}]
+        endpoints: [{address: stranger.abroad.svc.cluster.local}]
+        exportTo: ["."]
+        """,
+    )
+    (found,) = eventually(lambda: ask(town, asker, ("tcp", "A", "given.example")), lambda found: len(found[0]) == 2)
+    assert found[1].startswith("240.240.")
+    reply = eventually(lambda: asker.get("http://given.example/"), lambda reply: reply.status == 200)
+    assert reply.echo.pod == town.stranger.name

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from meltemi.base.discovery import NAMES
 from meltemi.base.labels import LabelSet
 from meltemi.base.refs import Ref
 from meltemi.base.spiffe import SpiffeId
-from meltemi.envoy.resource import CLUSTER, LISTENER, Offer, Resource, Seen, Variant
+from meltemi.envoy.resource import CLUSTER, LISTENER, Offer, Resource, Seen, Variant, offer
 from meltemi.model.clients import ANYONE, Audience, Clients, EgressHost, ProxyKind, Scope, Visibility
 from meltemi.model.proxies import Placement, Proxy
 from meltemi.model.routes import Source
@@ -160,3 +161,18 @@ def test_shelves_of_classes_that_are_gone_are_taken_down() -> None:
     assert "view x" not in world.hub.catalogue.shelves
     world.publish(audiences={"of lab": None})
     assert "of lab" not in world.hub.catalogue.shelves
+
+
+def test_a_proxy_is_behind_while_its_agent_is_and_counts_once() -> None:
+    world = World()
+    cart = world.join("cart", "shop")
+    agent = world.hub.join(cart.proxy, cart.placement, lambda: world.woken.append("agent"), is_companion=True)
+    world.hub.on_request(agent, Ask(type_url=NAMES, subscribe=("*",)))
+    world.take(agent)
+    world.publish(offer(Resource(NAMES, "a.example", "1", b"")))
+    assert world.woken == ["agent"]
+    assert world.hub.behind(world.number) == [cart]
+    assert world.take(agent) == {"a.example": "1"}
+    assert world.hub.behind(world.number) == []
+    world.hub.leave(agent)
+    assert world.hub.connections == {cart}
