@@ -55,7 +55,7 @@ _SERVER_TLS = (
 
 _SIDECAR_TLS = (
     "mode serverCertificate privateKey caCertificates credentialName credentialNames caCertCredentialName "
-    "tlsCertificates minProtocolVersion maxProtocolVersion cipherSuites"
+    "tlsCertificates minProtocolVersion maxProtocolVersion cipherSuites caCrl verifyCertificateSpki verifyCertificateHash"
 )
 _PROXY = (
     "serviceCluster tracingServiceName drainDuration concurrency proxyMetadata runtimeValues meshId proxyStatsMatcher "
@@ -187,7 +187,13 @@ NEVER_ACTED_ON: dict[type[Resource], dict[str, str]] = {
         **_because(
             "the mesh itself says where its parts are and which Envoy runs",
             "spec.defaultConfig",
-            "configPath binaryPath discoveryAddress customConfigFile proxyBootstrapTemplatePath statusPort image",
+            "configPath binaryPath discoveryAddress customConfigFile proxyBootstrapTemplatePath statusPort proxyAdminPort image",
+        ),
+        **_because("Istio has dropped it: tracing says where spans go", "spec.defaultConfig", "zipkinAddress"),
+        **_because(
+            "capture redirects connections; what is not to be captured, a Sidecar says with captureMode",
+            "spec.defaultConfig",
+            "interceptionMode",
         ),
         **_because("one machine has every application wait", "spec.defaultConfig", "holdApplicationUntilProxyStarts"),
         **_because(

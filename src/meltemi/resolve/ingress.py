@@ -142,13 +142,18 @@ def _settings(tls: ServerTlsSettings, names: Sequence[str], namespace: str) -> S
     if tls.tls_certificates:
         files = tls.tls_certificates[0]
     authorities = _authorities(tls, names)
+    checks = tls.mode != "SIMPLE"
     return ServerTls(
         mode=ServerTlsMode(tls.mode),
         credentials=tuple(f"kubernetes://{namespace}/{name}" for name in names),
         ca_credential=f"kubernetes://{namespace}/{authorities}" if authorities else "",
         certificate_file=files.server_certificate,
         private_key_file=files.private_key,
+        more_files=tuple((each.server_certificate, each.private_key) for each in tls.tls_certificates[1:]),
         ca_file=files.ca_certificates,
+        revoked_file=tls.ca_crl if checks else "",
+        key_digests=tls.verify_certificate_spki if checks else (),
+        certificate_digests=tls.verify_certificate_hash if checks else (),
         min_version="" if tls.min_protocol_version == "TLS_AUTO" else tls.min_protocol_version,
         max_version="" if tls.max_protocol_version == "TLS_AUTO" else tls.max_protocol_version,
         cipher_suites=tls.cipher_suites,

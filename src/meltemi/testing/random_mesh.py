@@ -18,6 +18,11 @@ SERVICES = ("cart", "pay", "ship")
 VERSIONS = ("v1", "v2")
 PROTOCOLS = ("http", "http2", "grpc", "tcp", "tls", "https", "", "mongo", "mysql", "redis", "grpc-web")
 PORTS = (80, 443, 8080, 9000, 3306, 9090)
+OUTBOUND_POLICIES = (
+    {"mode": "REGISTRY_ONLY"},
+    {"mode": "ALLOW_ANY"},
+    {"mode": "ALLOW_ANY", "egressProxy": {"host": "cart.shop.svc.cluster.local", "port": {"number": 80}}},
+)
 CREATED = "2026-01-01T00:00:{:02d}Z"
 
 
@@ -436,13 +441,14 @@ class RandomMesh:
         if namespace != "istio-system":
             spec |= self._fields(workloadSelector=lambda: {"labels": {"app": self._one(SERVICES)}})
         spec |= self._fields(
-            outboundTrafficPolicy=lambda: {"mode": self._one(("REGISTRY_ONLY", "ALLOW_ANY"))},
+            outboundTrafficPolicy=lambda: self._one(OUTBOUND_POLICIES),
             inboundConnectionPool=lambda: {"tcp": {"maxConnections": self._random.randint(1, 9)}},
             ingress=lambda: [self._ingress(port) for port in self._some(PORTS, at_least=1)],
         )
         if self._random.random() < 0.3:
             port = {"number": self._one(PORTS), "name": "p", "protocol": self._one(("HTTP", "TCP"))}
-            spec["egress"].insert(0, {"port": port, "hosts": self._some(("./*", "shop/*"), at_least=1)})
+            bound = self._fields(captureMode=lambda: "NONE", bind=lambda: self._one(("127.0.0.9", "0.0.0.0")))
+            spec["egress"].insert(0, {"port": port, "hosts": self._some(("./*", "shop/*"), at_least=1)} | bound)
         self._add("networking.istio.io/v1", "Sidecar", namespace, self._name("sc"), spec=spec)
 
     def _ingress(self, port: int) -> Json:
