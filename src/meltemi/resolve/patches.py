@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from meltemi.api.networking.envoy_filter import ConfigObjectMatch, EnvoyFilter
+from meltemi.api.networking.envoy_filter import ConfigObjectMatch, EnvoyFilter, ProxyMatch
 from meltemi.base.labels import LabelSet
 from meltemi.base.ordering import seniority
 from meltemi.flow import View as Rows
@@ -34,6 +34,7 @@ from meltemi.model.routes import Source
 Filters = Rows[tuple[str, str], EnvoyFilter]
 _KINDS = frozenset(Kind)
 _ANYTHING = ConfigObjectMatch()
+_ANY_PROXY = ProxyMatch()
 
 
 def patches(member: Audience | View, *, mesh: Rows[tuple[()], Mesh], filters: Filters) -> Iterator[Patches]:
@@ -59,7 +60,7 @@ def _selects(filter_: EnvoyFilter, labels: LabelSet) -> bool:
 def _patches(filter_: EnvoyFilter) -> Iterator[Patch]:
     for index, config in enumerate(filter_.spec.config_patches):
         patch, match = config.patch, config.match or _ANYTHING
-        if config.apply_to not in _KINDS or patch is None or match.proxy:
+        if config.apply_to not in _KINDS or patch is None or match.proxy not in (None, _ANY_PROXY):
             continue
         value: Any = patch.value or {}
         yield Patch(

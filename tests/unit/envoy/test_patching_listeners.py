@@ -147,6 +147,15 @@ def test_a_default_chain_is_a_chain() -> None:
     assert len(made.filter_chains) == 2
 
 
+def test_what_only_has_the_name_of_a_connection_manager_is_none() -> None:
+    false = {"name": http.NAME, "typed_config": {"@type": ROUTER, "suppress_envoy_headers": True}}
+    made = after(
+        patch(Kind.NETWORK_FILTER, "REPLACE", false, within(http.NAME)),
+        patch(Kind.HTTP_FILTER, "INSERT_FIRST", {"name": "new"}),
+    )
+    assert made == after(patch(Kind.NETWORK_FILTER, "REPLACE", false, within(http.NAME)))
+
+
 def test_a_transport_socket_of_the_same_name_is_merged_with() -> None:
     tls = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
     message = listener()

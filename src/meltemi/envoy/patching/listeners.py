@@ -16,7 +16,7 @@ from meltemi.envoy.patching.edits import ByKind, Used, edit, message_of
 from meltemi.envoy.patching.merging import merge, merge_configured, merge_with_socket
 from meltemi.envoy.resource import Resource, finish
 from meltemi.model.patches import Kind, Patch
-from meltemi.protos import any_of
+from meltemi.protos import any_of, type_url
 from meltemi.protos.envoy.config.listener.v3.listener_components_pb2 import (
     Filter,
     FilterChain,
@@ -28,6 +28,7 @@ from meltemi.protos.envoy.extensions.filters.network.http_connection_manager.v3.
     HttpFilter,
 )
 
+_MANAGER = type_url(HttpConnectionManager)
 _VIRTUAL = frozenset({names.VIRTUAL_INBOUND, names.VIRTUAL_OUTBOUND})
 
 
@@ -128,7 +129,7 @@ def _patch(listener: Listener, chain: FilterChain, patches: ByKind, used: Used) 
     _patch_filters(chain.filters, here(Kind.NETWORK_FILTER), _network_filter, used)
     if found := here(Kind.HTTP_FILTER):
         for filter_ in chain.filters:
-            if filter_.name == http.NAME and filter_.HasField("typed_config"):
+            if filter_.name == http.NAME and filter_.typed_config.type_url == _MANAGER:
                 _patch_manager(filter_, [each for each in found if _is_filter(filter_, each)], used)
     return True
 
