@@ -21,7 +21,7 @@ CHOICES: dict[type[msgspec.Struct], tuple[tuple[str, ...], ...]] = {
     HttpBody: (("string", "bytes"),),
     Delay: (("fixed_delay", "exponential_delay"),),
     Abort: (("http_status", "grpc_status", "http2_error"),),
-    LoadBalancerSettings: (("simple", "consistent_hash"),),
+    LoadBalancerSettings: (("simple", "consistent_hash", "backend_utilization"),),
     ConsistentHashLb: (
         ("http_header_name", "http_cookie", "use_source_ip", "http_query_parameter_name"),
         ("ring_hash", "maglev"),

@@ -14,6 +14,7 @@ import msgspec
 
 from meltemi.api.meta import PolicyTargetReference, WorkloadSelector
 from meltemi.api.networking.destination_rule import (
+    ConnectionKeepalive,
     HttpSettings,
     LoadBalancerSettings,
     OutlierDetection,
@@ -114,6 +115,7 @@ LIMITS: dict[type[msgspec.Struct], dict[str, Limit]] = {
     LoadBalancerSettings: {"warmup_duration_secs": _SHORTEST},
     ZoneAwareLoadBalancerSetting: {"min_cluster_size": Limit(minimum=1)},
     WarmupConfiguration: {"duration": _SHORTEST},
+    ConnectionKeepalive: {"interval": _SHORTEST, "timeout": _SHORTEST},
     TcpSettings: {
         "connect_timeout": _SHORTEST,
         "max_connection_duration": _SHORTEST,

@@ -13,9 +13,12 @@ from google.protobuf.message import Message
 
 from meltemi.envoy import metadata, names
 from meltemi.envoy.values import duration, extension, percent, runtime_double, uint64
-from meltemi.model.traffic import Balancer, Balancing, ConsistentHash, HashRing, HashSource, Warmup
+from meltemi.model.traffic import Balancer, Balancing, ConsistentHash, HashRing, HashSource, Utilization, Warmup
 from meltemi.protos.envoy.config.cluster.v3.cluster_pb2 import LoadBalancingPolicy
 from meltemi.protos.envoy.config.route.v3.route_components_pb2 import RouteAction
+from meltemi.protos.envoy.extensions.load_balancing_policies.client_side_weighted_round_robin.v3 import (
+    client_side_weighted_round_robin_pb2 as by_load,
+)
 from meltemi.protos.envoy.extensions.load_balancing_policies.common.v3.common_pb2 import SlowStartConfig
 from meltemi.protos.envoy.extensions.load_balancing_policies.least_request.v3.least_request_pb2 import LeastRequest
 from meltemi.protos.envoy.extensions.load_balancing_policies.maglev.v3.maglev_pb2 import Maglev
@@ -61,9 +64,26 @@ def _balancer(settings: Balancing) -> Message:
     if settings.simple is Balancer.RANDOM:
         return Random()
     warmup = None if settings.warmup is None else _slow_start(settings.warmup)
+    if settings.utilization is not None:
+        return _by_utilization(settings.utilization, warmup)
     if settings.simple is Balancer.ROUND_ROBIN:
         return RoundRobin(slow_start_config=warmup)
     return LeastRequest(slow_start_config=warmup)
+
+
+def _by_utilization(settings: Utilization, warmup: SlowStartConfig | None) -> by_load.ClientSideWeightedRoundRobin:
+    message = by_load.ClientSideWeightedRoundRobin(
+        metric_names_for_computing_utilization=settings.metrics, slow_start_config=warmup
+    )
+    if settings.blackout is not None:
+        message.blackout_period.CopyFrom(duration(settings.blackout))
+    if settings.expiration is not None:
+        message.weight_expiration_period.CopyFrom(duration(settings.expiration))
+    if settings.update is not None:
+        message.weight_update_period.CopyFrom(duration(settings.update))
+    if settings.error_penalty is not None:
+        message.error_utilization_penalty.value = settings.error_penalty
+    return message
 
 
 def _slow_start(warmup: Warmup) -> SlowStartConfig:

@@ -62,12 +62,27 @@ class Warmup(msgspec.Struct, frozen=True):
     aggression: float = 1.0
 
 
+class Utilization(msgspec.Struct, frozen=True, kw_only=True):
+    """Shares of requests by the load that endpoints report; None: Envoy's default.
+
+    A report counts `blackout` after the first, and no longer than `expiration`. `metrics` are looked at where an endpoint
+    does not report how utilized its application is; `error_penalty` is how much errors add to the load.
+    """
+
+    blackout: timedelta | None = None
+    expiration: timedelta | None = None
+    update: timedelta | None = None
+    error_penalty: float | None = None
+    metrics: tuple[str, ...] = ()
+
+
 class Balancing(msgspec.Struct, frozen=True):
-    """How an endpoint is chosen."""
+    """How an endpoint is chosen: by `hash`, by `utilization`, or as `simple` says."""
 
     simple: Balancer = Balancer.LEAST_REQUEST
     hash: ConsistentHash | None = None
     warmup: Warmup | None = None
+    utilization: Utilization | None = None
 
 
 class KeepAlive(msgspec.Struct, frozen=True):

@@ -31,6 +31,7 @@ from meltemi.model.traffic import (
     TlsMode,
     TrafficPolicy,
     Tunnel,
+    Utilization,
     Warmup,
 )
 
@@ -100,7 +101,24 @@ def _balancing(settings: api.LoadBalancerSettings | None) -> Balancing:
     if settings is None:
         return Balancing()
     simple = _SIMPLE[settings.simple] if settings.simple else Balancer.LEAST_REQUEST
-    return Balancing(simple=simple, hash=_hash(settings.consistent_hash), warmup=_warmup(settings))
+    return Balancing(
+        simple=simple,
+        hash=_hash(settings.consistent_hash),
+        warmup=_warmup(settings),
+        utilization=_utilization(settings.backend_utilization),
+    )
+
+
+def _utilization(settings: api.BackendUtilization | None) -> Utilization | None:
+    if settings is None:
+        return None
+    return Utilization(
+        blackout=duration(settings.blackout_period),
+        expiration=duration(settings.weight_expiration_period),
+        update=duration(settings.weight_update_period),
+        error_penalty=settings.error_utilization_penalty,
+        metrics=settings.metric_names_for_computing_utilization,
+    )
 
 
 def _hash(settings: api.ConsistentHashLb | None) -> ConsistentHash | None:

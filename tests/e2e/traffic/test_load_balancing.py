@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from meltemi.testing.clients import EchoPod
+from meltemi.testing.clients import EchoPod, Replies
+from meltemi.testing.mesh import eventually
 
 from .town import Policies, Town
 
@@ -122,6 +123,28 @@ def test_maglev_is_a_hash_too(policies: Policies, caller: EchoPod) -> None:
     homes = [caller.many(f"{BOOKS}/", {"x-reader": f"reader-{number}"}, count=3).pods for number in range(10)]
     assert all(len(pods) == 1 for pods in homes)
     assert len({pod for pods in homes for pod in pods}) > 1
+
+
+def test_endpoints_that_report_more_load_get_less(policies: Policies, town: Town) -> None:
+    policies.write(
+        "DestinationRule",
+        "books",
+        """
+        host: books
+        trafficPolicy: {loadBalancer: {backendUtilization: {blackoutPeriod: 0s, weightUpdatePeriod: 0.1s}}}
+        """,
+    )
+    loads = {town.v2.name: "0.9", **{pod.name: "0.1" for pod in town.v1}}
+
+    def reported() -> Replies:
+        for name, load in loads.items():
+            report = f"endpoint-load-metrics=TEXT application_utilization={load},rps_fractional=100"
+            town.caller.many(f"{BOOKS}/", {"x-echo-only": name, "x-echo-set": report}, count=6)
+        return town.caller.many(f"{BOOKS}/", count=40)
+
+    eventually(
+        reported, lambda replies: replies.statuses == {200: 40} and 0 < replies.pods[town.v2.name] <= 6, seconds=20
+    )
 
 
 def test_a_port_may_have_a_policy_of_its_own(policies: Policies, caller: EchoPod) -> None:

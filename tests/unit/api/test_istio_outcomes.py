@@ -199,6 +199,12 @@ CASES: list[Case] = [
         REFUSED,
         f"{POLICY}.connectionPool.http.http2KeepAlive.interval",
     ),
+    (
+        "DestinationRule",
+        policy("loadBalancer: {simple: RANDOM, backendUtilization: {}}"),
+        REFUSED,
+        f"{POLICY}.loadBalancer.backendUtilization",
+    ),
     ("DestinationRule", policy("portLevelSettings: [{port: {number: 1}}]"), REFUSED, f"{POLICY}.portLevelSettings[0]"),
     (
         "DestinationRule",

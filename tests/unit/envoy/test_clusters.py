@@ -29,6 +29,7 @@ from meltemi.model.traffic import (
     Subset,
     TlsMode,
     TrafficPolicy,
+    Utilization,
     Warmup,
 )
 from meltemi.protos import unpack
@@ -250,6 +251,7 @@ def test_pings_are_for_connections_of_http2_whoever_decides_on_it() -> None:
         (Balancing(), "LeastRequest"),
         (Balancing(Balancer.ROUND_ROBIN), "RoundRobin"),
         (Balancing(Balancer.RANDOM), "Random"),
+        (Balancing(utilization=Utilization()), "ClientSideWeightedRoundRobin"),
         (Balancing(hash=ConsistentHash(HashSource.SOURCE_IP)), "RingHash"),
         (Balancing(hash=ConsistentHash(HashSource.SOURCE_IP, ring=HashRing.MAGLEV)), "Maglev"),
     ],

@@ -10,7 +10,17 @@ import pytest
 from meltemi.base.durations import Timeout
 from meltemi.base.labels import LabelSet
 from meltemi.model.clients import ANYONE, Clients
-from meltemi.model.traffic import Balancer, HashRing, HashSource, Http2Upgrade, Pings, RetryBudget, TlsMode, Tunnel
+from meltemi.model.traffic import (
+    Balancer,
+    HashRing,
+    HashSource,
+    Http2Upgrade,
+    Pings,
+    RetryBudget,
+    TlsMode,
+    Tunnel,
+    Utilization,
+)
 
 
 def rule(
@@ -191,6 +201,25 @@ def test_connections_are_pinged_and_errors_are_counted_as_a_rule_says(shop: Any)
     assert policy.pool.http_idle_timeout == Timeout.of(timedelta(seconds=9))
     assert port.pool.http_idle_timeout == Timeout.of(timedelta())
     assert (port.pool.pings, port.outlier) == (None, None)
+
+
+def test_shares_may_follow_the_load_that_endpoints_report(shop: Any) -> None:
+    shop.apply(
+        rule(
+            "r",
+            """
+  trafficPolicy:
+    loadBalancer: {backendUtilization: {blackoutPeriod: 0s, errorUtilizationPenalty: 0}, warmup: {duration: 9s}}
+    portLevelSettings: [{port: {number: 9090}, loadBalancer: {backendUtilization: {}}}]
+""",
+            host="ratings",
+        )
+    )
+    (variant,) = shop.row("destinations", "ratings").variants
+    found = variant.policy(9080).balancing
+    assert found.utilization == Utilization(blackout=timedelta(), error_penalty=0)
+    assert found.warmup.duration == timedelta(seconds=9)
+    assert variant.policy(9090).balancing.utilization == Utilization()
 
 
 def test_a_tunnel_holds_at_every_port_but_not_for_subsets(shop: Any) -> None:

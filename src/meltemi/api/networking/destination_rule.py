@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta, field
 
@@ -98,14 +98,30 @@ class WarmupConfiguration(Part, frozen=True, kw_only=True):
     aggression: Annotated[float, Meta(ge=1)] | None = None
 
 
+class BackendUtilization(Part, frozen=True, kw_only=True):
+    """Shares by the load that endpoints report of themselves (ORCA, in headers or trailers of their responses).
+
+    Envoy `ClientSideWeightedRoundRobin`, whose defaults hold.
+    """
+
+    blackout_period: Duration | None = None
+    weight_expiration_period: Duration | None = None
+    weight_update_period: Duration | None = None
+    error_utilization_penalty: Annotated[float, Meta(ge=0)] | None = None
+    metric_names_for_computing_utilization: tuple[str, ...] = ()
+
+
 class LoadBalancerSettings(Part, frozen=True, kw_only=True):
-    """How an endpoint is chosen: `simple` or `consistent_hash`. `warmup_duration_secs` is deprecated."""
+    """How an endpoint is chosen: `simple`, `consistent_hash` or `backend_utilization`.
+
+    `warmup_duration_secs` is deprecated.
+    """
 
     simple: SimpleLb | None = None
     consistent_hash: ConsistentHashLb | None = None
     locality_lb_setting: LocalityLoadBalancerSetting | None = None
     zone_aware_lb_setting: ZoneAwareLoadBalancerSetting | None = None
-    backend_utilization: dict[str, Any] | None = None
+    backend_utilization: BackendUtilization | None = None
     warmup_duration_secs: Duration | None = None
     warmup: WarmupConfiguration | None = None
 

@@ -220,9 +220,6 @@ def connection_pool(path: str, settings: ConnectionPoolSettings) -> Faults:
             ("maxConcurrentStreams", http.max_concurrent_streams),
         ):
             yield from terms.not_negative(f"{path}.http.{name}", value)
-        if pings := http.http2_keep_alive:
-            yield from terms.positive(f"{path}.http.http2KeepAlive.interval", pings.interval)
-            yield from terms.positive(f"{path}.http.http2KeepAlive.timeout", pings.timeout)
         if http.use_client_protocol and http.h2_upgrade_policy == "UPGRADE":
             yield Fault(
                 f"{path}.http.useClientProtocol",
