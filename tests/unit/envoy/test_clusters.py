@@ -34,6 +34,7 @@ from meltemi.model.traffic import (
 )
 from meltemi.protos import unpack
 from meltemi.protos.envoy.config.cluster.v3.cluster_pb2 import Cluster
+from meltemi.protos.envoy.extensions.transport_sockets.tls.v3.common_pb2 import CertificateValidationContext
 from meltemi.testing.models import Scene, endpoint, service
 
 REVIEWS = service("reviews", http=80)
@@ -204,6 +205,26 @@ def test_mutual_tls_shows_the_certificate_of_the_rule() -> None:
     assert common.tls_certificates[0].private_key.filename == "/certs/key.pem"
     assert common.validation_context.trusted_ca.filename == "/certs/ca.pem"
     assert common.validation_context.match_typed_subject_alt_names[0].matcher.exact == "api.example.org"
+
+
+@pytest.mark.parametrize("credential", ["", "kubernetes://ours"])
+def test_certificates_that_are_revoked_are_refused_wherever_the_authorities_come_from(credential: str) -> None:
+    ca = "" if credential else "/certs/ca.pem"
+    tls = ClientTls(mode=TlsMode.SIMPLE, ca_certificates=ca, ca_crl="/certs/crl.pem", credential_name=credential)
+    common = context(cluster(TrafficPolicy(tls=tls))).common_tls_context
+    combined = common.combined_validation_context.default_validation_context
+    check = combined if credential else common.validation_context
+    assert check.crl.filename == "/certs/crl.pem"
+    assert check.trusted_ca.filename == ca
+
+
+def test_a_server_need_not_be_who_it_should_be_where_nothing_is_verified() -> None:
+    tls = ClientTls(mode=TlsMode.SIMPLE, insecure_skip_verify=True)
+    message = cluster(TrafficPolicy(tls=tls))
+    check = context(message).common_tls_context.validation_context
+    assert check.trust_chain_verification == CertificateValidationContext.ACCEPT_UNTRUSTED
+    assert not check.HasField("trusted_ca")
+    assert not http_options(message).upstream_http_protocol_options.auto_san_validation
 
 
 def test_limits_are_none_unless_asked_for() -> None:
