@@ -39,6 +39,7 @@ from meltemi.controlplane.revisions import Revisions
 from meltemi.controlplane.subjects import Subjects
 from meltemi.flow import Revision
 from meltemi.kube.client import Client
+from meltemi.model.routes import Source
 from meltemi.pipeline import build
 from meltemi.resolve.allocation import Allocated
 from meltemi.sources.kubernetes import KubernetesSource
@@ -78,6 +79,7 @@ class ControlPlane:
         self.admin = Admin(self.revisions, self.progress, self.facts, lambda: self.source.is_synced)
         self._client = client
         self._allocated: dict[tuple[str, str], tuple[Allocated, ...]] = {}
+        self._idle: frozenset[Source] = frozenset()  # patches that changed nothing
         self.revisions.on_revision.append(self._on_revision)
         self.facts.on_problems = lambda refs: self.status.mark(refs, self.revisions.number)
         self.hub.on_rejection = self._on_rejection
@@ -140,6 +142,8 @@ class ControlPlane:
         for name, table in self.revisions.pipeline.facts.items():
             refs.update(Ref(name, *key) for key in revision.of(table).changed)
         refs.update(self._reallocated(revision))
+        idle, self._idle = self._idle, self.hub.idle_patches
+        refs.update(source.ref for source in idle ^ self._idle)
         self.status.mark(refs, revision.number)
 
     def _reallocated(self, revision: Revision) -> Iterator[Ref]:

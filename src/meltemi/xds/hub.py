@@ -18,6 +18,7 @@ from meltemi.envoy.resource import SECRET, Offer, Resource
 from meltemi.model.clients import Audience
 from meltemi.model.patches import Patches
 from meltemi.model.proxies import Placement, Proxy
+from meltemi.model.routes import Source
 from meltemi.xds.metrics import METRICS
 from meltemi.xds.shelf import Catalogue, Change, Rejection, Shelf
 from meltemi.xds.stream import Clock, Stream
@@ -101,6 +102,7 @@ class Hub:
         self.connections: set[Connection] = set()
         self.companions: set[Connection] = set()  # of agents, which speak for a proxy that has a connection of its own
         self.rejections: dict[tuple[str, str], Rejection] = {}
+        self.idle_patches: frozenset[Source] = frozenset()
         self.on_rejection: Callable[[], None] = lambda: None
         self.on_progress: Callable[[], None] = lambda: None
         self._made: OrderedDict[int, float] = OrderedDict()  # when the latest revisions were made, monotonic seconds
@@ -164,6 +166,7 @@ class Hub:
         changes = self.catalogue.update(
             audiences=audiences, offers=offers, audience_patches=audience_patches, view_patches=view_patches
         )
+        self.idle_patches = self.catalogue.idle_patches()
         for key in {change.shelf for change in changes} - self._before.keys():
             self.catalogue.drop_if_empty(key)
         dirty = self._tell(changes)
@@ -239,7 +242,7 @@ class Hub:
     # === what others want to know ===
 
     def problems(self) -> list[Problem]:
-        """What Envoy refused, as problems on the objects of those who wrote it."""
+        """What Envoy refused and what changes nothing, as problems on the objects of those who wrote it."""
         found = {
             Problem(
                 ref=source.ref,
@@ -252,6 +255,17 @@ class Hub:
             for shelf in self.catalogue.shelves.values()
             for rejection in shelf.rejections.values()
             for source in rejection.resource.sources
+        }
+        found |= {
+            Problem(
+                ref=source.ref,
+                path=source.path,
+                message="no proxy that is connected has anything that this patch is for",
+                hint="compare its match with what meltemi proxy-config shows of the proxies that are meant",
+                code="NothingToPatch",
+                severity=Severity.WARNING,
+            )
+            for source in self.idle_patches
         }
         return sorted(found)
 

@@ -23,6 +23,7 @@ from meltemi.envoy.patching.classes import Patching
 from meltemi.envoy.resource import CLUSTER, ENDPOINTS, LISTENER, ROUTES, VIRTUAL_HOST, Offer, Resource, Seen
 from meltemi.model.clients import Audience, EgressHost
 from meltemi.model.patches import Patches
+from meltemi.model.routes import Source
 
 Name = tuple[str, str]  # type URL and resource name
 _DESTINATIONS = frozenset({CLUSTER, ENDPOINTS})
@@ -204,6 +205,11 @@ class Catalogue:
                     if key not in audiences
                 ]
         return [change for change in changes if change is not None]
+
+    def idle_patches(self) -> frozenset[Source]:
+        """The patches of some class of proxies that no class has anything for."""
+        known = {source for patching in self._patching.values() for source in patching.sources}
+        return frozenset(known.difference(*(patching.used for patching in self._patching.values())))
 
     def drop_if_empty(self, key: str) -> None:
         """Take down a shelf that nobody stands before, if nothing is left on it."""

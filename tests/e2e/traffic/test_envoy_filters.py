@@ -122,3 +122,16 @@ def test_a_listener_is_added_to_one_workload(policies: Policies, town: Town) -> 
     )
     assert replies.status == 203
     assert town.rival.get("http://127.0.0.1:19099/").status != 203
+
+
+def test_a_patch_that_nothing_fits_is_told_until_something_does(policies: Policies, town: Town) -> None:
+    spec = """
+configPatches:
+  - applyTo: CLUSTER
+    match: {cluster: {service: HOST}}
+    patch: {operation: MERGE, value: {connect_timeout: 9s}}
+"""
+    ref = policies.write("EnvoyFilter", "idle", spec.replace("HOST", "nobody.example"))
+    assert [problem.code for problem in town.mesh.problems(ref)] == ["NothingToPatch"]
+    policies.write("EnvoyFilter", "idle", spec.replace("HOST", "books.town.svc.cluster.local"))
+    assert town.mesh.problems(ref) == []

@@ -70,7 +70,7 @@ def test_a_patch_is_for_the_clusters_that_fit() -> None:
         (ClusterTarget(port=81), False),
         (ClusterTarget(subset="v2"), False),
     ):
-        made = patched(RESOURCE, Patches((patch({"connect_timeout": "9s"}, target=target),)))
+        made = patched(RESOURCE, Patches((patch({"connect_timeout": "9s"}, target=target),)), {})
         assert made is not None
         assert (made.version != RESOURCE.version) is fits
         assert (SOURCE in made.sources) is fits
@@ -79,9 +79,9 @@ def test_a_patch_is_for_the_clusters_that_fit() -> None:
 def test_a_patch_is_for_one_side() -> None:
     inbound = Patches((patch({}, "REMOVE", Side.INBOUND),))
     outbound = Patches((patch({}, "REMOVE", Side.OUTBOUND),))
-    assert patched(RESOURCE, inbound) is RESOURCE
-    assert patched(RESOURCE, outbound) is None
-    assert patched(RESOURCE, Patches(outbound.patches, gateway=True)) is RESOURCE
+    assert patched(RESOURCE, inbound, {}) is RESOURCE
+    assert patched(RESOURCE, outbound, {}) is None
+    assert patched(RESOURCE, Patches(outbound.patches, gateway=True), {}) is RESOURCE
 
 
 def test_a_shelf_follows_its_patches_and_keeps_what_was_good() -> None:
@@ -131,5 +131,24 @@ def test_the_order_of_arrival_does_not_matter() -> None:
         shelf = catalogue.shelf("a")
         held = {name: shelf.lookup(CLUSTER, name) for name in sorted(shelf.names(CLUSTER))}
         outcomes.add(tuple((name, each.version) for name, each in held.items() if each is not None))
-    wanted = [patched(RESOURCE, change), patched(own, change)]  # the user's own cluster of that name is not added
+    wanted = [
+        patched(RESOURCE, change, {}),
+        patched(own, change, {}),
+    ]  # the user's own cluster of that name is not added
     assert outcomes == {tuple((each.name, each.version) for each in wanted if each is not None)}
+
+
+def test_patches_that_have_nothing_to_change_are_known() -> None:
+    other = Source(Ref("EnvoyFilter", "shop", "other"), "spec.configPatches[0].patch")
+    idle = Patch(Kind.CLUSTER, "REMOVE", b"{}", other, cluster=ClusterTarget(service="pay.shop"))
+    catalogue = Catalogue()
+    catalogue.update(audiences={"a": Audience("a", ProxyKind.SIDECAR, "shop")}, offers={"cart": offer(RESOURCE)})
+    catalogue.update(audiences={}, offers={}, audience_patches={"a": Patches((patch({}), idle))})
+    assert catalogue.idle_patches() == {other}
+    pay = finish("outbound|80||pay.shop", Cluster(name="outbound|80||pay.shop"))
+    catalogue.update(audiences={}, offers={"pay": offer(pay)})
+    assert catalogue.idle_patches() == frozenset()
+    catalogue.update(audiences={}, offers={"pay": None})
+    assert catalogue.idle_patches() == {other}
+    catalogue.update(audiences={}, offers={}, audience_patches={"a": None})
+    assert catalogue.idle_patches() == frozenset()

@@ -51,7 +51,7 @@ def listener(name: str = "virtualInbound") -> Listener:
 def after(*patches: Patch, message: Listener | None = None) -> Listener:
     """The listener that Envoy gets."""
     message = message or listener()
-    made = patched(finish(message.name, message), of_side(Patches(patches), Side.INBOUND))
+    made = patched(finish(message.name, message), of_side(Patches(patches), Side.INBOUND), {})
     assert made is not None
     assert (SOURCE in made.sources) is (made.body != message.SerializeToString(deterministic=True))
     return Listener.FromString(made.body)
@@ -181,7 +181,7 @@ def test_listener_filters_and_chains_are_added_and_a_listener_merged_into_or_tak
     assert made.name == "virtualInbound"
     assert made.tcp_backlog_size.value == 7
     gone = of_side(Patches((patch(Kind.LISTENER, "REMOVE", target=ListenerTarget(port=15006)),)), Side.INBOUND)
-    assert patched(finish("virtualInbound", listener()), gone) is None
+    assert patched(finish("virtualInbound", listener()), gone, {}) is None
 
 
 def test_a_port_is_that_of_the_listener_unless_the_listener_takes_all_ports() -> None:

@@ -37,7 +37,7 @@ def patch(kind: Kind, operation: str, value: object, target: RouteTarget = ALL) 
 def host_after(*patches: Patch) -> VirtualHost | None:
     """The virtual host that Envoy gets, as a resource of its own."""
     name = f"80/{CART}"
-    made = patched_host(finish(name, host(name)), of_side(Patches(patches), Side.OUTBOUND))
+    made = patched_host(finish(name, host(name)), of_side(Patches(patches), Side.OUTBOUND), {})
     return None if made is None else VirtualHost.FromString(made.body)
 
 
@@ -90,14 +90,14 @@ def test_a_route_configuration_is_merged_into_and_gets_virtual_hosts() -> None:
         patch(Kind.VIRTUAL_HOST, "ADD", {"name": "z", "domains": ["z"]}),
         patch(Kind.ROUTE_CONFIGURATION, "MERGE", {"internal_only_headers": ["x-b"]}, RouteTarget(name="81")),
     )
-    made = patched(finish("80", before), of_side(Patches(changes), Side.OUTBOUND))
+    made = patched(finish("80", before), of_side(Patches(changes), Side.OUTBOUND), {})
     message = RouteConfiguration.FromString(made.body)
     assert [each.name for each in message.virtual_hosts] == ["y", "z"]
     assert list(message.internal_only_headers) == ["x-a"]
     assert made.sources == (SOURCE,)
     nothing = of_side(Patches(changes[3:]), Side.OUTBOUND)
     resource = finish("80", before)
-    assert patched(resource, nothing) is resource
+    assert patched(resource, nothing, {}) is resource
 
 
 @pytest.mark.parametrize(

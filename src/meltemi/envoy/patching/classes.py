@@ -7,13 +7,15 @@ of another is not added.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from meltemi.envoy.patching import clusters, listeners, routes
-from meltemi.envoy.patching.edits import message_of, of_side
+from meltemi.envoy.patching.edits import Used, message_of, of_side
 from meltemi.envoy.resource import CLUSTER, LISTENER, ROUTES, VIRTUAL_HOST, Resource, finish
 from meltemi.model.patches import Kind, Patches, Side
+from meltemi.model.routes import Source
 
 _WITHIN: dict[str, frozenset[Kind]] = {
     CLUSTER: frozenset({Kind.CLUSTER}),
@@ -49,10 +51,18 @@ class Patching:
         self._by_kind = of_side(patches, side)
         kinds = {patch.kind for patch in patches.patches}
         self._types = frozenset(type_url for type_url, within in _WITHIN.items() if within & kinds)
-        self._made: dict[Name, tuple[Resource, Resource | None]] = {}
+        self._made: dict[Name, tuple[Resource, Resource | None, Used]] = {}
+        self._uses: Counter[Source] = Counter()
+        self.sources = frozenset(patch.source for patch in patches.patches)
         self.added: dict[Name, Resource] = {}
         for each in added(patches, inbound=inbound):
             self.added.setdefault((each.type_url, each.name), each)
+
+    @property
+    def used(self) -> set[Source]:
+        """The patches that have found something, or added something."""
+        adding = {source for resource in self.added.values() for source in resource.sources}
+        return {source for source, count in self._uses.items() if count} | adding
 
     def of(self, type_url: str, name: str, resource: Resource | None) -> Resource | None:
         """What the class gets under a name, instead of the resource given."""
@@ -60,18 +70,25 @@ class Patching:
             return resource
         key = (type_url, name)
         if resource is None:
-            self._made.pop(key, None)
+            self._forget(key)
             return self.added.get(key)
         made = self._made.get(key)
         if made is None or made[0] != resource:
-            made = self._made[key] = (resource, self._patched(resource))
+            self._forget(key)
+            used: Used = {}
+            made = self._made[key] = (resource, self._patched(resource, used), used)
+            self._uses.update(used.keys())
         return self.added.get(key) if made[1] is None else made[1]
 
-    def _patched(self, resource: Resource) -> Resource | None:
+    def _forget(self, key: Name) -> None:
+        if (made := self._made.pop(key, None)) is not None:
+            self._uses.subtract(made[2].keys())
+
+    def _patched(self, resource: Resource, used: Used) -> Resource | None:
         if resource.type_url == CLUSTER:
-            return clusters.patched(resource, self._patches)
+            return clusters.patched(resource, self._patches, used)
         if resource.type_url == LISTENER:
-            return listeners.patched(resource, self._by_kind)
+            return listeners.patched(resource, self._by_kind, used)
         if resource.type_url == ROUTES:
-            return routes.patched(resource, self._by_kind)
-        return routes.patched_host(resource, self._by_kind)
+            return routes.patched(resource, self._by_kind, used)
+        return routes.patched_host(resource, self._by_kind, used)

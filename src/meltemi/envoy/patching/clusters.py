@@ -15,14 +15,14 @@ from meltemi.model.patches import ClusterTarget, Kind, Patch, Patches, Side
 from meltemi.protos.envoy.config.cluster.v3.cluster_pb2 import Cluster
 
 
-def patched(resource: Resource, patches: Patches) -> Resource | None:
-    """A cluster after all patches that are for it; None if one takes it away."""
+def patched(resource: Resource, patches: Patches, used: Used) -> Resource | None:
+    """A cluster after all patches that are for it, which become `used`; None if one takes it away."""
     message: Cluster | None = None
-    used: Used = {}
     for patch in patches.patches:
         if patch.kind is not Kind.CLUSTER or not _is_meant(resource, patch, gateway=patches.gateway):
             continue
         if patch.operation == "REMOVE":
+            used[patch.source] = None
             return None
         value = message_of(patch) if patch.operation == "MERGE" else None
         if value is not None:

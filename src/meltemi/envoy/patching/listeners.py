@@ -32,14 +32,14 @@ _MANAGER = type_url(HttpConnectionManager)
 _VIRTUAL = frozenset({names.VIRTUAL_INBOUND, names.VIRTUAL_OUTBOUND})
 
 
-def patched(resource: Resource, patches: ByKind) -> Resource | None:
-    """A listener after all patches that are for it; None if one takes it away."""
+def patched(resource: Resource, patches: ByKind, used: Used) -> Resource | None:
+    """A listener after all patches that are for it, which become `used`; None if one takes it away."""
     message = Listener.FromString(resource.body)
-    used: Used = {}
     for patch in patches.get(Kind.LISTENER, ()):
         if not _is_listener(message, patch):
             continue
         if patch.operation == "REMOVE":
+            used[patch.source] = None
             return None
         value = message_of(patch)
         if patch.operation == "MERGE" and value is not None:

@@ -60,10 +60,10 @@ def _number(text: str) -> int:
     return int(text) if text.isdecimal() else 0
 
 
-def patched(resource: Resource, patches: ByKind) -> Resource:
-    """A route configuration after all patches that are for it."""
+def patched(resource: Resource, patches: ByKind, used: Used) -> Resource:
+    """A route configuration after all patches that are for it, which become `used`."""
     message = RouteConfiguration.FromString(resource.body)
-    server, used = Server.of(resource.name), Used()
+    server = Server.of(resource.name)
     for patch in patches.get(Kind.ROUTE_CONFIGURATION, ()):
         value = message_of(patch)
         if patch.operation == "MERGE" and value is not None and server.is_meant(patch):
@@ -79,10 +79,9 @@ def patched(resource: Resource, patches: ByKind) -> Resource:
     return finish(resource.name, message, [*resource.sources, *used]) if used else resource
 
 
-def patched_host(resource: Resource, patches: ByKind) -> Resource | None:
+def patched_host(resource: Resource, patches: ByKind, used: Used) -> Resource | None:
     """A virtual host that is a resource of its own, after all patches that are for it; None if one takes it away."""
     routes, _, name = resource.name.partition("/")
-    used = Used()
     message = _patched(VirtualHost.FromString(resource.body), name, Server.of(routes), patches, used)
     if message is None:
         return None
