@@ -368,7 +368,7 @@ CASES: tuple[Case, ...] = (
             "ServiceEntry",
             "s",
             "hosts: [a.org]\nresolution: DNS\nports:\n- {number: 25, name: smtp, protocol: TCP} # !",
-        ),
+        ).replace("{name: s,", '{name: s, labels: {networking.istio.io/enable-autoallocate-ip: "false"},'),
         "protocol: TCP} # !",
         "protocol: TLS}",
     ),
