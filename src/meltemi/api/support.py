@@ -44,7 +44,8 @@ _LIMITS = (
     "outlierDetection.minHealthPercent"
 )
 _POLICY = (
-    "loadBalancer.simple loadBalancer.consistentHash loadBalancer.warmup loadBalancer.warmupDurationSecs tls " + _LIMITS
+    "loadBalancer.simple loadBalancer.consistentHash loadBalancer.warmup loadBalancer.warmupDurationSecs "
+    "loadBalancer.backendUtilization tls " + _LIMITS
 )
 _SERVER_TLS = (
     "httpsRedirect mode serverCertificate privateKey caCertificates credentialName credentialNames "

@@ -11,12 +11,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from meltemi.protos.google.protobuf.struct_pb2 import Value
 
 from meltemi.agent.bootstrap import bootstrap, encode
 from meltemi.agent.command import envoy_binary, envoy_command, peer_metadata, proxy_environment
 from meltemi.agent.spec import Address, ProxySpec
 from meltemi.agent.statistics import settings
+from meltemi.protos.google.protobuf.struct_pb2 import Value
 
 
 def variants(spec: ProxySpec) -> dict[str, ProxySpec]:
