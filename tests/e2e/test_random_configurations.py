@@ -90,11 +90,15 @@ async def envoy_takes_them_all(kind: str, seeds: range, _: Door) -> None:
     ):
         for seed in seeds:
             number = await revisions.put(meshes.facts(seed))
-            async with asyncio.timeout(DEADLINE):
-                while not hub.connections or hub.behind(number):
-                    assert process.returncode is None, f"Envoy ended at seed {seed}"
-                    await changed.wait()
-                    changed.clear()
+            try:
+                async with asyncio.timeout(DEADLINE):
+                    while not hub.connections or hub.behind(number):
+                        assert process.returncode is None, f"Envoy ended at seed {seed}"
+                        await changed.wait()
+                        changed.clear()
+            except TimeoutError:
+                open_ = {each.stream.proxy: each.stream.types for each in hub.connections}
+                raise AssertionError(f"seed {seed} is not taken: {open_}") from None
             faults = [problem for problem in pipeline.graph.problems() if problem.code == "Internal"]
             assert not faults, f"seed {seed}: {faults[0]}"
             assert not hub.problems(), f"seed {seed}: {hub.problems()[0]}"

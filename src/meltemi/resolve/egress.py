@@ -3,6 +3,9 @@
 An application that cannot be captured, or is not to be, talks to its own proxy at an address that the Sidecar names:
 `captureMode: NONE` has the proxy listen there. What is called so is not looked for at the services' own addresses. A
 listener without a port stands for one on each port of the services.
+
+Invariant: no such listener has the address of all that is captured (0.0.0.0). Envoy 1.40 ends with a segmentation fault
+when a listener that it has a socket for is updated to one of that name that it has none for.
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ from meltemi.model.egress import BoundListener, Egress, Reached
 from meltemi.model.mesh import Mesh
 from meltemi.model.services import Protocol, Service, ServicePort
 from meltemi.resolve import problems, protocols
-from meltemi.resolve.sidecars import LOCALHOST, egress_host, is_bound
+from meltemi.resolve.ingress import ANY_ADDRESS, LOCALHOST
+from meltemi.resolve.sidecars import egress_host, is_bound
 
 Services = View[tuple[str, str], Service]
 Target = tuple[Service, ServicePort]
@@ -51,6 +55,7 @@ def egress(
             made = _listener(listener, number, reached, entries)
             found.setdefault((made.bind, number), made)
             yield from _check(sidecar, f"spec.egress[{index}].port", number, made, reached)
+        yield from _check_bind(sidecar, f"spec.egress[{index}].bind", listener.bind)
     listeners = tuple(listener for listener in found.values() if listener.targets)
     if listeners:
         yield Egress(audience.key, sidecar.ref, listeners)
@@ -60,7 +65,7 @@ def _listener(listener: EgressListener, number: int, reached: list[Target], entr
     declared = protocols.declared(listener.port.protocol) if listener.port else Protocol.AUTO
     known = bool(reached) and all(port.protocol.is_http for _, port in reached)
     return BoundListener(
-        listener.bind or LOCALHOST,
+        LOCALHOST if listener.bind in ANY_ADDRESS else listener.bind,
         number,
         declared.is_http or (declared is Protocol.AUTO and known),
         listener.capture_mode != "NONE",
@@ -89,6 +94,17 @@ def _check(
             f"connections to port {number} cannot be told apart: all go to {plain[0].host}, the oldest of"
             f" {len(plain)} services",
             "give each service a listener of its own, or declare the protocol HTTP",
+        )
+
+
+def _check_bind(sidecar: Sidecar, path: str, bind: str) -> Iterator[Problem]:
+    if bind and bind in ANY_ADDRESS:
+        yield problems.warning(
+            sidecar,
+            path,
+            "BindNarrowed",
+            f"the proxy listens on {LOCALHOST}: {bind} is where it takes what is captured",
+            f"write {LOCALHOST}, or the address that applications call",
         )
 
 

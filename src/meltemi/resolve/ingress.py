@@ -27,6 +27,7 @@ from meltemi.resolve.inbound_limits import Limits
 Credentials = View[tuple[str, str], Credential]
 
 LOCALHOST = "127.0.0.1"
+ANY_ADDRESS = ("", "0.0.0.0", "::")
 CA_SUFFIX = "-cacert"
 _ANY_ADDRESS = "0.0.0.0"
 _OPENED = {Protocol.HTTPS: Protocol.HTTP, Protocol.TLS: Protocol.TCP}
@@ -36,7 +37,7 @@ _OWN_TLS = ("SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL")
 def needs_own_address(sidecar: Sidecar) -> bool:
     """Whether its ports are made otherwise for each pod, because the pod's own address is in them."""
     return any(
-        each.capture_mode == "NONE" and (not each.bind or each.default_endpoint.startswith(_ANY_ADDRESS))
+        each.capture_mode == "NONE" and (each.bind in ANY_ADDRESS or each.default_endpoint.startswith(_ANY_ADDRESS))
         for each in sidecar.spec.ingress
     )
 
@@ -69,7 +70,9 @@ def ports(
                 _endpoint(listener, view),
                 service.name if service else "",
                 service.namespace if service else "",
-                bind=listener.bind or (view.address if listener.capture_mode == "NONE" else ""),
+                bind=view.address
+                if listener.capture_mode == "NONE" and listener.bind in ANY_ADDRESS
+                else listener.bind,
                 captured=listener.capture_mode != "NONE",
                 tls=tls,
                 pool=pool,

@@ -26,14 +26,12 @@ from meltemi.model.traffic import Destination
 from meltemi.resolve import problems, targets
 from meltemi.resolve.hosts import find, patterns
 from meltemi.resolve.http_rules import MESH, gateways_of
-from meltemi.resolve.ingress import needs_own_address
+from meltemi.resolve.ingress import ANY_ADDRESS, needs_own_address
 from meltemi.resolve.precedence import visibility_of
 from meltemi.resolve.targets import Lookup, named
 
 OWN = "."
 NOWHERE = "~"
-LOCALHOST = "127.0.0.1"
-_ANY_ADDRESS = ("", "0.0.0.0", "::")
 
 Key = tuple[str, str]
 Sidecars = View[Key, Sidecar]
@@ -137,7 +135,7 @@ def localised(scope: Scope, namespace: str) -> Scope:
 
 def is_bound(listener: EgressListener) -> bool:
     """Whether a listener has an address of its own: where the proxy itself listens, or a certain one that is captured."""
-    return listener.capture_mode == "NONE" or (listener.port is not None and listener.bind not in _ANY_ADDRESS)
+    return listener.capture_mode == "NONE" or (listener.port is not None and listener.bind not in ANY_ADDRESS)
 
 
 def egress_host(text: str, own: str, port: int, *, bound: bool = False) -> EgressHost | None:

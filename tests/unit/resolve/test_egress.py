@@ -60,6 +60,13 @@ def test_a_port_that_nobody_has_is_told_to_the_author(shop: Any) -> None:
     assert shop.problems()["PortNotFound"].path == "spec.egress[0].port.number"
 
 
+def test_a_proxy_that_is_to_listen_everywhere_listens_on_localhost_and_says_so(shop: Any) -> None:
+    egress = "[{port: {number: 9080, protocol: HTTP, name: p}, captureMode: NONE, bind: 0.0.0.0, hosts: [./*]}]"
+    (found,) = listeners(shop, egress)
+    assert found.bind == "127.0.0.1"
+    assert shop.problems()["BindNarrowed"].path == "spec.egress[0].bind"
+
+
 def test_connections_that_nothing_tells_apart_go_to_the_oldest(shop: Any) -> None:
     (found,) = listeners(shop, "[{port: {number: 9080, protocol: TCP, name: p}, captureMode: NONE, hosts: [./*]}]")
     assert not found.http
