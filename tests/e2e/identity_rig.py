@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -38,6 +37,7 @@ from meltemi.protos.envoy.service.discovery.v3.discovery_pb2 import (
 )
 from meltemi.protos.google.protobuf.any_pb2 import Any as AnyMessage
 from meltemi.protos.services import handler
+from meltemi.testing.envoys import free_ports
 
 Json = dict[str, Any]
 TYPES = "type.googleapis.com"
@@ -49,9 +49,8 @@ def utc_now() -> datetime:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    [port] = free_ports(1)
+    return port
 
 
 class ApiServer:

@@ -6,11 +6,13 @@ The Envoy speaks delta ADS in plaintext here: who may ask is the business of oth
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
+import random
 import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +23,20 @@ from meltemi.xds.hub import Hub
 from meltemi.xds.link import Listener
 from meltemi.xds.server import Admission, XdsServer
 
+# Below those that the kernel gives to whoever asks for any port (net.ipv4.ip_local_port_range).
+_PORTS = itertools.cycle(random.sample(range(20_000, 32_000), 12_000))
+
 ADS: Mapping[str, Any] = {"ads": {}, "resource_api_version": "V3"}
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody uses now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports: list[int] = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+    """Ports of 127.0.0.1 that nobody uses now, and that nobody is given later: not here, and not by the kernel."""
+    found: list[int] = []
+    while len(found) < count:
+        port = next(_PORTS)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            found.append(port)
+    return found
 
 
 def loopback(port: int) -> dict[str, Any]:
