@@ -48,17 +48,15 @@ async def _told(client: Client) -> list[Obj]:
 
 async def _is_told(client: Client, slices: list[Obj]) -> bool:
     pods, services = (await client.list(PODS)).items, (await client.list(SERVICES)).items
-    return not any(endpoints.plan(service, _of(service, pods), _its(service, slices)).changes for service in services)
+    for service in services:
+        own = endpoints.slices_of(service, _of(service, slices))
+        if endpoints.plan(service, _of(service, pods), own).changes:
+            return False
+    return True
 
 
 def _of(service: Obj, objs: list[Obj]) -> list[Obj]:
     return [obj for obj in objs if obj["metadata"]["namespace"] == service["metadata"]["namespace"]]
-
-
-def _its(service: Obj, slices: list[Obj]) -> list[Obj]:
-    name = service["metadata"]["name"]
-    ours = [entry for entry in _of(service, slices) if endpoints.is_ours(entry)]
-    return [entry for entry in ours if entry["metadata"]["labels"].get(endpoints.SERVICE_NAME) == name]
 
 
 async def _is_live(client: Client, metadata: Obj) -> bool:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from meltemi.api.networking import ProxyConfig
 from meltemi.base.labels import LabelSet
-from meltemi.base.ordering import seniority
 from meltemi.base.problems import Problem
 from meltemi.flow import View
 from meltemi.resolve import problems
@@ -15,15 +14,8 @@ from meltemi.resolve import problems
 def conflicts(config: ProxyConfig, *, configs: View[tuple[str, str], ProxyConfig]) -> Iterator[Problem]:
     """The problem of a ProxyConfig, if an older one is for the same workloads. Makes no row."""
     rivals = (each for each in configs.by("namespace", config.namespace) if _selector(each) == _selector(config))
-    oldest = min(rivals, key=seniority, default=config)
-    if oldest.name != config.name:
-        yield problems.of(
-            config,
-            "spec.selector",
-            "ProxyConfigConflict",
-            f"it is not in effect: {oldest.ref}, which is older, is for the same workloads",
-            "keep one ProxyConfig without a selector in a namespace, and one for each selector",
-        )
+    hint = "keep one ProxyConfig without a selector in a namespace, and one for each selector"
+    yield from problems.overruled(config, rivals, "spec.selector", "ProxyConfigConflict", hint)
 
 
 def _selector(config: ProxyConfig) -> LabelSet:

@@ -114,15 +114,8 @@ def egress_proxies(*, scopes: Scopes) -> tuple[OutboundPolicy, ...]:
 def _overruled(sidecar: Sidecar, sidecars: Sidecars) -> Iterator[Problem]:
     """A problem if an older Sidecar is for the very same workloads, so that this one is never chosen."""
     rivals = (each for each in sidecars.by("namespace", sidecar.namespace) if selector(each) == selector(sidecar))
-    oldest = min(rivals, key=seniority, default=sidecar)
-    if oldest.name != sidecar.name:
-        yield problems.of(
-            sidecar,
-            "spec.workloadSelector",
-            "SidecarConflict",
-            f"it is not in effect: {oldest.ref}, which is older, is for the same workloads",
-            "keep one Sidecar without a selector in a namespace, and one for each selector",
-        )
+    hint = "keep one Sidecar without a selector in a namespace, and one for each selector"
+    yield from problems.overruled(sidecar, rivals, "spec.workloadSelector", "SidecarConflict", hint)
 
 
 def localised(scope: Scope, namespace: str) -> Scope:

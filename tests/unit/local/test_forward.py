@@ -10,15 +10,14 @@ from contextlib import asynccontextmanager
 import pytest
 
 from meltemi.local.forward import Address, ForwardTable, listen_here
+from meltemi.testing.envoys import free_ports
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        return int(chosen.getsockname()[1])
+    [port] = free_ports(1)
+    return port
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ Source: Kubernetes EndpointSlice (discovery.k8s.io/v1).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -66,6 +66,12 @@ def selects(service: Obj, labels: Obj) -> bool:
 def is_ours(entry: Obj) -> bool:
     """Whether a slice is one that this controller keeps."""
     return (entry["metadata"].get("labels") or {}).get(MANAGED_BY) == CONTROLLER
+
+
+def slices_of(service: Obj, slices: Iterable[Obj]) -> list[Obj]:
+    """Those of a namespace's slices that this controller keeps for a Service."""
+    name = service["metadata"]["name"]
+    return [each for each in slices if is_ours(each) and each["metadata"]["labels"].get(SERVICE_NAME) == name]
 
 
 def _is_selected(service: Obj, pod: Obj) -> bool:

@@ -182,12 +182,8 @@ class Controllers:
         return accounts.plan(namespace, self._objects("serviceaccounts", namespace["metadata"]["name"]))
 
     def _plan_service(self, service: Obj) -> Plan:
-        namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
-        slices = [
-            entry
-            for entry in self._objects(_SLICES, namespace)
-            if endpoints.is_ours(entry) and entry["metadata"]["labels"].get(endpoints.SERVICE_NAME) == name
-        ]
+        namespace = service["metadata"]["namespace"]
+        slices = endpoints.slices_of(service, self._objects(_SLICES, namespace))
         return endpoints.plan(service, self._objects("pods", namespace), slices)
 
     def _plan_set(self, replica_set: Obj) -> Plan:
