@@ -10,6 +10,7 @@ from meltemi.base.problems import Problem
 from meltemi.envoy import tcp
 from meltemi.envoy.audiences import Applies
 from meltemi.envoy.binding import subnets
+from meltemi.envoy.chains import taking_all
 from meltemi.envoy.values import cidr
 from meltemi.flow import View
 from meltemi.model.clients import ANYONE, Clients
@@ -153,6 +154,19 @@ class Claims:
 
     def __init__(self) -> None:
         self._taken: dict[tuple[str, str], str] = {}
+
+    def gather(self, wishes: Iterable[FilterChain], default: FilterChain) -> tuple[list[FilterChain], FilterChain]:
+        """What wishes get, and the chain for all else: `default`, or the last of them that fits everything."""
+        found: list[FilterChain] = []
+        for wish in wishes:
+            chain, _ = self.take(wish)
+            if chain is None:
+                continue
+            if fits_all(chain):
+                default = taking_all(chain)
+            else:
+                found.append(chain)
+        return found, default
 
     def take(self, chain: FilterChain) -> tuple[FilterChain | None, str]:
         """Claim what a chain matches, as far as nobody else has it.

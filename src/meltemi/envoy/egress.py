@@ -89,12 +89,9 @@ def _tcp(listener: BoundListener, context: _Context) -> Resource:
     for service, port in targets:
         item = connections.of_port(service, port, context.tcp_routes, context.destinations)
         sources += item.sources(context.audience.fulfils)
-        for wish in connections.chains(item, context.audience.fulfils, context.mesh, by_name=len(targets) > 1):
-            chain, _ = claims.take(wish)
-            if chain is not None and connections.fits_all(chain):
-                default = chains.taking_all(chain)
-            elif chain is not None:
-                found.append(chain)
+        wishes = connections.chains(item, context.audience.fulfils, context.mesh, by_name=len(targets) > 1)
+        own, default = claims.gather(wishes, default)
+        found += own
     return _listener(listener, found, default, sources, context)
 
 

@@ -70,14 +70,8 @@ def port_listener(
                 if not applies(_viewers(item)):
                     continue
                 sources += item.sources(applies)
-                for wish in connections.chains(item, applies, settings, by_name=True):
-                    chain, _ = claims.take(wish)
-                    if chain is None:
-                        continue
-                    if connections.fits_all(chain):
-                        default = chains.taking_all(chain)
-                    else:
-                        found.append(chain)
+                own, default = claims.gather(connections.chains(item, applies, settings, by_name=True), default)
+                found += own
             if http_here:
                 manager = http.outbound(name, http.rds(names.shared_routes(port)), settings, grpc_web=grpc_web)
                 found.insert(0, chains.http_chain("", [manager]))
@@ -161,17 +155,9 @@ def _own_listener(item: Connections, address: str, applies: Applies, policy: Out
     """A listener for nothing but one service port."""
     service, port = item.service, item.port
     name = names.listener(address, port.number)
-    claims, found = Claims(), list[FilterChain]()
-    default = chains.unknown_destinations(policy, mesh)
     only = address if service.headless else ""
-    for wish in connections.chains(item, applies, mesh, only_address=only):
-        chain, _ = claims.take(wish)
-        if chain is None:
-            continue
-        if connections.fits_all(chain):
-            default = chains.taking_all(chain)
-        else:
-            found.append(chain)
+    wishes = connections.chains(item, applies, mesh, only_address=only)
+    found, default = Claims().gather(wishes, chains.unknown_destinations(policy, mesh))
     if port.protocol is Protocol.AUTO:
         found += _sniffed_chains(name, names.own_routes(service.host, port.number), mesh)
     return finish(name, chains.outbound_listener(address, port.number, found, default, mesh), item.sources(applies))
